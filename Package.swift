@@ -18,8 +18,15 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Reso
     .testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: house)
 }
 
-/// The binaries carry the Swift runtime, so that an image, a pod or a fresh machine needs none of it.
-let standalone: [LinkerSetting] = []
+/// The binaries carry the Swift runtime, so that an image, a pod or a fresh machine needs none of it. Said here and not by
+/// `--static-swift-stdlib`, because the test bundle needs the dynamic one and both must share one build.
+let standalone: [LinkerSetting] = [
+    .unsafeFlags([
+        "-static-stdlib", "-lCoreFoundation", "-l_FoundationCShims", "-l_FoundationCollections", "-l_FoundationICU",
+        "-lswiftSynchronization", "-lswiftRegexBuilder", "-lswift_StringProcessing", "-lswift_RegexParser",
+        "-Xlinker", "--gc-sections",
+    ])
+]
 
 extension Target.Dependency {
     static let logging: Self = .product(name: "Logging", package: "swift-log")
@@ -109,6 +116,7 @@ let package = Package(
         .executableTarget(
             name: "apus-proxy", dependencies: ["MeshProxy", .arguments, .logging],
             swiftSettings: house, linkerSettings: standalone),
-        tests("MeshCoreTests", ["MeshCore"]),
+        tests("ArchitectureTests", []),
+        tests("MeshCoreTests", ["MeshAddress", "MeshCore"]),
     ]
 )
