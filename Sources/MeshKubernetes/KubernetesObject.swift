@@ -1,5 +1,3 @@
-package import Foundation
-
 /// A kind of resource and where the API serves it.
 package struct ResourceKind: Hashable, Sendable {
     /// Empty for the core group.
@@ -61,8 +59,9 @@ package struct ResourceKind: Hashable, Sendable {
 
     /// The kinds that both platforms serve and Apus uses.
     package static let builtIn: [ResourceKind] = [
-        .namespace, .node, .pod, .service, .serviceAccount, .configMap, .secret, .event, .deployment, .job, .endpointSlice,
-        .mutatingWebhookConfiguration, .customResourceDefinition, .lease,
+        .namespace, .node, .pod, .service, .serviceAccount, .configMap, .secret, .event, .deployment, .replicaSet, .job,
+        .endpointSlice, .mutatingWebhookConfiguration, .customResourceDefinition, .lease, .role, .roleBinding, .clusterRole,
+        .clusterRoleBinding,
     ]
 }
 
