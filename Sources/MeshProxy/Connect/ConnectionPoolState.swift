@@ -1,0 +1,186 @@
+package import DequeModule
+
+/// The connections of one loop to one endpoint, as a value: it owns no socket and no clock, and answers every event with what
+/// its owner must do.
+///
+/// Idle connections are reused youngest first, so that those beyond the need grow old and close. Waiting requests are
+/// served in the order they came.
+package struct ConnectionPoolState<Connection: Equatable, Waiter: Equatable> {
+    package struct Limits: Sendable, Equatable {
+        /// Connections that exist or are being made.
+        package var connections = 1024
+        package var waiting = 1024
+        package var idle = 256
+        package var idleNanoseconds: Int64 = 60_000_000_000
+
+        package init() {}
+    }
+
+    package enum Checkout {
+        case use(Connection)
+        /// The waiter is queued; open a connection.
+        case connect
+        /// The waiter is queued; every connection that may exist does.
+        case wait
+        /// As many wait as may: counted in `refused`.
+        case refuse
+    }
+
+    package enum Return: Equatable {
+        case serve(Waiter)
+        case keep
+        case close
+    }
+
+    private struct Idle {
+        let connection: Connection
+        let since: Int64
+    }
+
+    package let limits: Limits
+    private var idle: [Idle] = []
+    private var waiters: Deque<Waiter> = []
+    package private(set) var active = 0
+    package private(set) var connecting = 0
+    package private(set) var refused = 0
+    /// How long the endpoint was seen to keep an idle connection; reuse stays clear of it.
+    package private(set) var learnedIdleNanoseconds: Int64?
+    private var learnedAt: Int64 = 0
+    /// Too old to be used again: the owner takes and closes them.
+    private var expired: [Connection] = []
+
+    /// An endpoint that closes sooner than this does so for another reason than idleness.
+    private static var shortestLearnedIdleNanoseconds: Int64 { 500_000_000 }
+    /// What was learned is forgotten after this long, since the endpoint's program may have been replaced.
+    private static var learnedLifeNanoseconds: Int64 { 600_000_000_000 }
+
+    package init(limits: Limits = Limits()) {
+        self.limits = limits
+    }
+
+    package var idleCount: Int { idle.count }
+    package var waitingCount: Int { waiters.count }
+    package var isUnused: Bool { idle.isEmpty && waiters.isEmpty && active == 0 && connecting == 0 }
+
+    private func reuseLimit(now: Int64) -> Int64 {
+        guard let learnedIdleNanoseconds, now &- learnedAt < Self.learnedLifeNanoseconds else {
+            return limits.idleNanoseconds
+        }
+        return min(limits.idleNanoseconds, learnedIdleNanoseconds - learnedIdleNanoseconds / 8)
+    }
+
+    /// Wants a connection for `waiter`.
+    @inline(__always)
+    package mutating func checkout(_ waiter: Waiter, now: Int64) -> Checkout {
+        if let last = idle.popLast() {
+            if now &- last.since < 500_000_000 || now &- last.since < reuseLimit(now: now) {
+                active &+= 1
+                return .use(last.connection)
+            }
+            expired.append(last.connection)
+            expired.append(contentsOf: idle.map(\.connection))
+            idle.removeAll(keepingCapacity: true)
+        }
+        return checkoutNew(waiter)
+    }
+
+    private mutating func checkoutNew(_ waiter: Waiter) -> Checkout {
+        guard waiters.count < limits.waiting else {
+            refused &+= 1
+            return .refuse
+        }
+        waiters.append(waiter)
+        return openIfNeeded() ? .connect : .wait
+    }
+
+    /// Counts a connection as being made when the waiters need one and the limit allows it.
+    private mutating func openIfNeeded() -> Bool {
+        guard connecting < waiters.count, active + connecting + idle.count < limits.connections else { return false }
+        connecting += 1
+        return true
+    }
+
+    /// A connection that `connect` asked for is ready.
+    package mutating func connected(_ connection: Connection, now: Int64) -> Return {
+        connecting = max(0, connecting - 1)
+        if let waiter = waiters.popFirst() {
+            active += 1
+            return .serve(waiter)
+        }
+        return keep(connection, now: now)
+    }
+
+    /// A connection that `connect` asked for will not be. Returns the waiter that fails with it, if any has lost its chance.
+    package mutating func connectFailed() -> Waiter? {
+        connecting = max(0, connecting - 1)
+        guard waiters.count > connecting else { return nil }
+        return waiters.popFirst()
+    }
+
+    /// A connection in use is free again.
+    @inline(__always)
+    package mutating func released(_ connection: Connection, now: Int64) -> Return {
+        if let waiter = waiters.popFirst() { return .serve(waiter) }
+        active &-= 1
+        return keep(connection, now: now)
+    }
+
+    @inline(__always)
+    private mutating func keep(_ connection: Connection, now: Int64) -> Return {
+        guard idle.count < limits.idle else { return .close }
+        idle.append(Idle(connection: connection, since: now))
+        return .keep
+    }
+
+    /// A connection in use has ended or cannot be used again. True when another must be opened for those that wait.
+    package mutating func ended() -> Bool {
+        active = max(0, active - 1)
+        return openIfNeeded()
+    }
+
+    /// An idle connection was closed by its peer.
+    package mutating func idleEnded(_ connection: Connection, now: Int64) {
+        guard let index = idle.firstIndex(where: { $0.connection == connection }) else { return }
+        let age = now &- idle[index].since
+        idle.remove(at: index)
+        guard age >= Self.shortestLearnedIdleNanoseconds else { return }
+        if let known = learnedIdleNanoseconds, known <= age, now &- learnedAt < Self.learnedLifeNanoseconds { return }
+        learnedIdleNanoseconds = age
+        learnedAt = now
+    }
+
+    /// The waiter gives up. False when it was not waiting.
+    package mutating func cancel(_ waiter: Waiter) -> Bool {
+        guard let index = waiters.firstIndex(of: waiter) else { return false }
+        waiters.remove(at: index)
+        return true
+    }
+
+    /// Lets idle connections go that are past their time.
+    package mutating func expire(now: Int64) {
+        let limit = reuseLimit(now: now)
+        guard let first = idle.first, now &- first.since >= limit else { return }
+        let kept = idle.firstIndex { now &- $0.since < limit } ?? idle.count
+        expired.append(contentsOf: idle[..<kept].map(\.connection))
+        idle.removeFirst(kept)
+    }
+
+    package var hasExpired: Bool { !expired.isEmpty }
+
+    package mutating func takeExpired() -> [Connection] {
+        defer { expired.removeAll() }
+        return expired
+    }
+
+    /// The endpoint is gone: nothing may be idle or wait any more. What is in use ends by itself.
+    package mutating func shutDown() -> (idle: [Connection], waiters: [Waiter]) {
+        let connections = idle.map(\.connection) + expired
+        let waiting = Array(waiters)
+        idle.removeAll()
+        expired.removeAll()
+        waiters.removeAll()
+        return (connections, waiting)
+    }
+}
+
+extension ConnectionPoolState: Sendable where Connection: Sendable, Waiter: Sendable {}
