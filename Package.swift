@@ -118,5 +118,6 @@ let package = Package(
             swiftSettings: house, linkerSettings: standalone),
         tests("ArchitectureTests", []),
         tests("MeshCoreTests", ["MeshAddress", "MeshCore"]),
+        tests("MeshIdentityTests", ["MeshCore", "MeshIdentity"]),
     ]
 )
