@@ -118,6 +118,9 @@ let package = Package(
             swiftSettings: house, linkerSettings: standalone),
         tests("ArchitectureTests", []),
         tests("MeshCoreTests", ["MeshAddress", "MeshCore"]),
+        tests(
+            "MeshKubernetesTests",
+            ["MeshAddress", "MeshCore", "MeshKubernetes", .hummingbird, .hummingbirdTLS, .httpClient, .nioCore, .logging]),
         tests("MeshIdentityTests", ["MeshCore", "MeshIdentity"]),
     ]
 )

@@ -62,6 +62,11 @@ extension JSONValue {
 
 // MARK: - Text
 
+extension JSONValue {
+    /// How many arrays and objects may be within each other in a text that is parsed.
+    package static let depthLimit = 256
+}
+
 extension JSONValue: Codable {
     package init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
@@ -95,26 +100,32 @@ extension JSONValue: Codable {
         }
     }
 
-    /// Parses one JSON document; throws with the position of what is wrong.
+    /// Parses one JSON document (RFC 8259); fails with a `JSONError` that has the position of what is wrong. Numbers without a
+    /// fraction become integers as long as they fit.
     package init(parsing data: Data) throws {
-        self = try JSONDecoder().decode(JSONValue.self, from: data)
+        try self.init(parsing: Array(data))
+    }
+
+    package init(parsing bytes: [UInt8]) throws(JSONError) {
+        var parser = JSONParser(bytes)
+        self = try parser.document()
     }
 
     /// The document in UTF-8, members sorted by name, so that equal values have equal bytes.
-    package func data(pretty: Bool = false) -> Data {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = pretty ? [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes] : [.sortedKeys, .withoutEscapingSlashes]
-        // Every case is a JSON value, and the encoder accepts fragments: encoding cannot fail but for a NaN, which no parser makes.
-        return (try? encoder.encode(self)) ?? Data("null".utf8)
+    package func data(pretty: Bool = false) -> Data { Data(bytes(pretty: pretty)) }
+
+    package func bytes(pretty: Bool = false) -> [UInt8] {
+        var writer = JSONWriter(pretty: pretty)
+        writer.write(self)
+        return writer.bytes
     }
 
-    /// A typed view of this value: a `Codable` struct with the field names of the Kubernetes API.
-    package func decoded<T: Decodable>(as type: T.Type = T.self) throws -> T {
-        try JSONDecoder().decode(T.self, from: data())
-    }
+    /// A typed view of this value: a `Codable` struct with the field names of the Kubernetes API. Fails with a `DecodingError`
+    /// that has the field's path.
+    package func decoded<T: Decodable>(as type: T.Type = T.self) throws -> T { try JSONValueDecoder(self).unbox(type) }
 
     package init(encoding value: some Encodable) throws {
-        self = try JSONDecoder().decode(JSONValue.self, from: JSONEncoder().encode(value))
+        try self.init(parsing: JSONEncoder().encode(value))
     }
 }
 
