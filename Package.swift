@@ -117,6 +117,7 @@ let package = Package(
             name: "apus-proxy", dependencies: ["MeshProxy", .arguments, .logging],
             swiftSettings: house, linkerSettings: standalone),
         tests("ArchitectureTests", []),
+        tests("MeshProxyTests", ["CApus", "MeshAddress", "MeshIO", "MeshHTTP", "MeshCore", "MeshTelemetry", "MeshProxy"]),
         tests("MeshCoreTests", ["MeshAddress", "MeshCore"]),
         tests(
             "MeshKubernetesTests",

@@ -1,0 +1,44 @@
+import ArgumentParser
+import MeshProxy
+
+@main
+struct ApusProxy: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "apus-proxy",
+        abstract: "The sidecar of Apus.",
+        subcommands: [CaptureCommand.self])
+}
+
+struct CaptureCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "capture",
+        abstract: "Redirect this network namespace's TCP connections to the sidecar (nftables), or undo it.")
+
+    @Flag(help: "Remove the redirection.")
+    var remove = false
+
+    @Flag(help: "Print the rules and change nothing.")
+    var dryRun = false
+
+    @Option(help: "The sidecar's user ID: its own connections are never redirected.")
+    var proxyUserID: UInt32 = 1337
+
+    @Option(help: "Inbound ports that bypass the sidecar, separated by commas (or APUS_SKIP_INBOUND_PORTS).")
+    var skipInboundPorts: String?
+
+    @Option(help: "Outbound ports that bypass the sidecar, separated by commas (or APUS_SKIP_OUTBOUND_PORTS).")
+    var skipOutboundPorts: String?
+
+    func run() throws {
+        if remove { return try Capture.remove() }
+        let environment = ProcessEnvironment()
+        let rules = CaptureRules(
+            proxyUserID: proxyUserID,
+            skippedInboundPorts: try parsePortList(
+                skipInboundPorts ?? environment["APUS_SKIP_INBOUND_PORTS"] ?? "", setting: "APUS_SKIP_INBOUND_PORTS"),
+            skippedOutboundPorts: try parsePortList(
+                skipOutboundPorts ?? environment["APUS_SKIP_OUTBOUND_PORTS"] ?? "", setting: "APUS_SKIP_OUTBOUND_PORTS"))
+        if dryRun { return print(rules.script, terminator: "") }
+        try Capture.install(rules)
+    }
+}
