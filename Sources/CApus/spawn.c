@@ -30,6 +30,9 @@
 #ifndef SYS_close_range
 #define SYS_close_range 436
 #endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
 #ifndef SYS_pidfd_send_signal
 #define SYS_pidfd_send_signal 424
 #endif
@@ -75,6 +78,11 @@ int apus_control_receive(int control, struct apus_child_event *event) {
 
 int apus_control_signal(int control, int32_t number) {
     return send(control, &number, sizeof number, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+}
+
+int apus_process_open(int32_t pid) {
+    long process = syscall(SYS_pidfd_open, pid, 0);
+    return process < 0 ? -errno : (int)process;
 }
 
 int apus_process_kill(int process, int number) {

@@ -45,9 +45,11 @@ int apus_spawn_pipe(int pair[2]);
 int apus_control_receive(int control, struct apus_child_event *event);
 // Asks the container's init to signal its process; SIGKILL ends everything in the container. 0 or a negative errno.
 int apus_control_signal(int control, int32_t signal);
+// A process descriptor of a running process; a negative errno on failure.
+int apus_process_open(int32_t pid);
 // Kills by process descriptor, so never a stranger that got the same id; 0 or a negative errno.
 int apus_process_kill(int process, int signal);
-// mount(2), umount2(2) with MNT_DETACH, and chown(2) that does not follow links: 0 or a negative errno.
+// mount(2), and umount2(2) with MNT_DETACH: 0 or a negative errno.
 int apus_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data);
 int apus_unmount(const char *target);
 // Takes the exclusive lock of an open file without waiting: 0, or -EWOULDBLOCK when another process has it.
