@@ -30,16 +30,14 @@ import MeshKubernetes
     @Test func nestingHasALimit() throws {
         let deep = { (depth: Int) in Array(repeating: UInt8(ascii: "["), count: depth) }
         let closed = { (depth: Int) in deep(depth) + Array(repeating: UInt8(ascii: "]"), count: depth) }
-        #expect(throws: JSONError(offset: JSONValue.depthLimit, reason: "nested deeper than 256")) {
-            try JSONValue(parsing: closed(100_000))
-        }
+        let error = #expect(throws: JSONError.self) { try JSONValue(parsing: closed(100_000)) }
+        #expect(error?.description == "not JSON at byte 256: nested deeper than 256")
         _ = try JSONValue(parsing: closed(JSONValue.depthLimit))
     }
 
     @Test func anErrorNamesThePosition() {
-        #expect(throws: JSONError(offset: 6, reason: "a value starts with none of { [ \" t f n - or a digit")) {
-            try JSONValue(parsing: Array(#"{"a": x}"#.utf8))
-        }
+        let error = #expect(throws: JSONError.self) { try JSONValue(parsing: Array(#"{"a": x}"#.utf8)) }
+        #expect(error?.offset == 6)
     }
 
     @Test func writingSortsMembersAndEscapes() {

@@ -38,7 +38,7 @@ import MeshKubernetes
         #expect(selector.matches(Self.labels))
         #expect(!selector.matches(["app": "shop"]))
         #expect(selector.queryText == "app=shop,tier=web,!x")
-        #expect(try JSONValue([:]).decoded(as: LabelSelector.self).matches([:]))
+        #expect(try JSONValue.object([:]).decoded(as: LabelSelector.self).matches([:]))
     }
 
     @Test(arguments: [
