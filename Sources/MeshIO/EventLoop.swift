@@ -164,7 +164,7 @@ package final class EventLoop: @unchecked Sendable {
     package func run() {
         let claimed = thread.compareExchange(expected: 0, desired: pthread_self(), ordering: .relaxed).exchanged
         precondition(claimed, "the loop \(name) runs already")
-        apus_set_thread_name(String(name.prefix(15)))
+        apus_set_thread_name(name)
         let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: EventLoop.eventCapacity)
         defer { events.deallocate() }
         while !isEnding { round(events) }
