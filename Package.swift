@@ -119,6 +119,7 @@ let package = Package(
         tests("ArchitectureTests", []),
         tests("MeshProxyTests", ["CApus", "MeshAddress", "MeshIO", "MeshHTTP", "MeshCore", "MeshTelemetry", "MeshProxy"]),
         tests("MeshCoreTests", ["MeshAddress", "MeshCore"]),
+        tests("MeshHTTPTests", ["CApus", "MeshAddress", "MeshIO", "MeshHTTP"], resources: [.copy("Corpus")]),
         tests(
             "MeshKubernetesTests",
             ["MeshAddress", "MeshCore", "MeshKubernetes", .hummingbird, .hummingbirdTLS, .httpClient, .nioCore, .logging]),
