@@ -276,9 +276,10 @@ static int make_file(const char *path, int replace) {
         if (error < 0) return error;
     }
     struct stat status;
+    if (!replace && stat(path, &status) == 0) return 0;
     if (replace && lstat(path, &status) == 0 && !S_ISREG(status.st_mode) && unlink(path) < 0) return -errno;
     int file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-    if (file < 0) return errno == EISDIR ? 0 : -errno;
+    if (file < 0) return -errno;
     close(file);
     return 0;
 }

@@ -1,0 +1,88 @@
+import CApus
+import Glibc
+import Synchronization
+
+/// Why a container's process did not come to run.
+struct LaunchFailure: Error, Sendable, CustomStringConvertible {
+    /// The step and what it was about: `mount /data`, `execute /bin/serve`.
+    var step: String
+    var code: Int32
+
+    var description: String { "\(step): \(errorText(code))" }
+    var isMissingProgram: Bool { step.hasPrefix("execute ") && code == ENOENT }
+}
+
+/// The connection to the spawner process (`spawn.c`). Every process it makes ends with this connection.
+final class ContainerSpawner: Sendable {
+    let process: RecordedProcess
+    private let socket: Mutex<Int32>
+
+    /// Starts `executable`, which must be a program linked with this library, once more as the spawner.
+    init(executable: String = "/proc/self/exe") throws {
+        var id: Int32 = 0
+        let socket = apus_spawner_start(executable, &id)
+        guard socket >= 0 else { throw PlatformError("cannot start the spawner \(executable): \(errorText(-socket))") }
+        guard let process = RecordedProcess(id: id) else {
+            close(socket)
+            throw PlatformError("the spawner \(executable) ended at once")
+        }
+        self.process = process
+        self.socket = Mutex(socket)
+    }
+
+    /// Ends the spawner, and with it every container that still runs.
+    func shutDown() {
+        socket.withLock { socket in
+            if socket >= 0 { close(socket) }
+            socket = -1
+        }
+        var status: Int32 = 0
+        while waitpid(process.id, &status, 0) < 0 && errno == EINTR {}
+    }
+
+    deinit { socket.withLock { if $0 >= 0 { close($0) } } }
+
+    /// The descriptors stay the caller's.
+    func startContainer(
+        _ specification: LaunchSpecification, input: Int32, output: Int32, error: Int32, networkNamespace: Int32
+    ) throws -> RunningProcess {
+        try start(APUS_SPAWN_CONTAINER, specification, [input, output, error, networkNamespace])
+    }
+
+    func startInContainer(
+        _ specification: LaunchSpecification, input: Int32, output: Int32, error: Int32, container: RunningProcess
+    ) throws -> RunningProcess {
+        try container.withDescriptor { descriptor in
+            try start(APUS_SPAWN_EXEC, specification, [input, output, error, descriptor])
+        }
+    }
+
+    /// Makes a network namespace and keeps it under the path that the specification names.
+    func makeNetworkNamespace(_ specification: LaunchSpecification) async throws {
+        let process = try start(APUS_SPAWN_NAMESPACE, specification, [])
+        guard case .code(0) = try await process.exit() else { throw LaunchFailure(step: "network namespace", code: EIO) }
+    }
+
+    private func start(_ kind: some BinaryInteger, _ specification: LaunchSpecification, _ descriptors: [Int32]) throws
+        -> RunningProcess
+    {
+        let file = apus_memory_file(specification.bytes, specification.bytes.count)
+        guard file >= 0 else { throw LaunchFailure(step: "specification", code: -file) }
+        defer { close(file) }
+        var pair: [Int32] = [-1, -1]
+        let paired = apus_control_pair(&pair)
+        guard paired == 0 else { throw LaunchFailure(step: "control socket", code: -paired) }
+        defer { close(pair[1]) }
+        var id: Int32 = 0
+        var descriptor: Int32 = -1
+        let all = [file, pair[1]] + descriptors
+        let result = socket.withLock { socket in
+            apus_spawner_request(socket, UInt8(truncatingIfNeeded: kind), all, Int32(all.count), &id, &descriptor)
+        }
+        guard result == 0 else {
+            close(pair[0])
+            throw LaunchFailure(step: "spawn", code: -result)
+        }
+        return RunningProcess(control: pair[0], descriptor: descriptor, id: id)
+    }
+}
