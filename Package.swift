@@ -102,7 +102,7 @@ let package = Package(
         library(
             "MeshLocal",
             ["CApus", "MeshAddress", "MeshCore", "MeshKubernetes", "MeshTelemetry", .hummingbird, .hummingbirdTLS, .grdb, .nioCore,
-                .nioPosix, .nioHTTP1, .nioFoundation, .boringSSL, .crypto, .x509, .logging, .deque]),
+                .nioPosix, .nioHTTP1, .nioWebSocket, .nioFoundation, .boringSSL, .crypto, .x509, .asn1, .logging, .deque]),
         library(
             "MeshCommands",
             ["MeshAddress", "MeshCore", "MeshAPI", "MeshTelemetry", "MeshKubernetes", "MeshInjector", "MeshLocal", .arguments, .yams,
@@ -117,6 +117,7 @@ let package = Package(
             name: "apus-proxy", dependencies: ["MeshProxy", .arguments, .logging],
             swiftSettings: house, linkerSettings: standalone),
         tests("ArchitectureTests", []),
+        tests("MeshIOTests", ["MeshAddress", "MeshIO", .x509, .crypto, .asn1]),
         tests("MeshProxyTests", ["CApus", "MeshAddress", "MeshIO", "MeshHTTP", "MeshCore", "MeshTelemetry", "MeshProxy"]),
         tests("MeshCoreTests", ["MeshAddress", "MeshCore"]),
         tests("MeshHTTPTests", ["CApus", "MeshAddress", "MeshIO", "MeshHTTP"], resources: [.copy("Corpus")]),
@@ -124,5 +125,8 @@ let package = Package(
             "MeshKubernetesTests",
             ["MeshAddress", "MeshCore", "MeshKubernetes", .hummingbird, .hummingbirdTLS, .httpClient, .nioCore, .logging]),
         tests("MeshIdentityTests", ["MeshCore", "MeshIdentity"]),
+        tests(
+            "MeshControlTests",
+            ["MeshAddress", "MeshIO", "MeshHTTP", "MeshCore", "MeshTelemetry", "MeshIdentity", "MeshXDS", "MeshControl"]),
     ]
 )

@@ -1,0 +1,164 @@
+package import MeshAddress
+package import MeshCore
+
+/// What runs where, as discovery asks for it: every service, endpoint and pod, found by name and by address.
+///
+/// A value that lives on one loop. `apply` tells what a change changes for sidecars, and nothing else: an event that repeats what is
+/// known changes nothing, and one endpoint's coming or going touches that endpoint alone.
+package struct Catalog: Sendable {
+    package private(set) var settings: MeshSettings
+    package private(set) var isSynchronized = false
+    package private(set) var services: [ObjectName: Service] = [:]
+    package private(set) var workloads: [ObjectName: Workload] = [:]
+    package private(set) var endpointCount = 0
+
+    private var endpointsByService: [ObjectName: [IPAddress: Endpoint]] = [:]
+    /// Who claims a service address. There is one, but for the moment in which an address passes from one service to another.
+    private var servicesByAddress: [IPAddress: [ObjectName]] = [:]
+    /// Who has a pod address, the latest last: an address is given out again while its last owner's removal is still on its way.
+    private var workloadsByAddress: [IPAddress: [ObjectName]] = [:]
+
+    package init(settings: MeshSettings = MeshSettings()) {
+        self.settings = settings
+    }
+
+    /// Something that sidecars may have been told and must be told anew.
+    package enum Change: Sendable, Hashable {
+        /// The service came, changed or went. Its endpoints are changes of their own.
+        case service(ObjectName)
+        /// One endpoint came, changed or went.
+        case endpoint(service: ObjectName, address: IPAddress)
+        /// What this address is, on any port, has another answer.
+        case address(IPAddress)
+        /// What the sidecar of this pod must know of itself.
+        case configuration(pod: ObjectName)
+        /// The same for every sidecar.
+        case everyConfiguration
+        /// Answers may be given from here on.
+        case synchronized
+    }
+
+    // MARK: Asking
+
+    /// What an application dialled. A service's address on a port that the service does not have is nothing.
+    package func destination(for address: SocketAddress) -> Destination {
+        if let names = servicesByAddress[address.ip] {
+            for name in names where services[name]?.port(address.port) != nil {
+                return .service(name, port: address.port)
+            }
+            return .unknown
+        }
+        if let name = workloadsByAddress[address.ip]?.last, let workload = workloads[name] { return .workload(workload) }
+        return .unknown
+    }
+
+    /// Ordered by address, so that every reader sees the same order.
+    package func endpoints(of service: ObjectName) -> [Endpoint] {
+        (endpointsByService[service] ?? [:]).values.sorted { left, right in
+            (left.address.high, left.address.low) < (right.address.high, right.address.low)
+        }
+    }
+
+    package func endpoint(of service: ObjectName, at address: IPAddress) -> Endpoint? {
+        endpointsByService[service]?[address]
+    }
+
+    package func workload(at address: IPAddress) -> Workload? {
+        workloadsByAddress[address]?.last.flatMap { workloads[$0] }
+    }
+
+    package func configuration(of pod: ObjectName) -> SidecarConfiguration? {
+        guard let workload = workloads[pod] else { return nil }
+        return SidecarConfiguration(
+            workload: workload, trustDomain: settings.trustDomain, plaintext: settings.plaintext(in: pod.namespace),
+            unknownDestinations: settings.unknownDestinations)
+    }
+
+    // MARK: Changing
+
+    /// Takes one event and returns what it changed, in the order in which sidecars have to learn it.
+    package mutating func apply(_ event: CatalogEvent) -> [Change] {
+        switch event {
+        case .service(let service): setService(service)
+        case .serviceRemoved(let name): removeService(name)
+        case .endpoint(let endpoint): setEndpoint(endpoint)
+        case .endpointRemoved(let service, let address): removeEndpoint(service: service, address: address)
+        case .workload(let workload): setWorkload(workload)
+        case .workloadRemoved(let name): removeWorkload(name)
+        case .settings(let settings): setSettings(settings)
+        case .synchronized: setSynchronized()
+        }
+    }
+
+    private mutating func setService(_ service: Service) -> [Change] {
+        let old = services.updateValue(service, forKey: service.name)
+        guard old != service else { return [] }
+        let before = Set(old?.addresses ?? [])
+        let after = Set(service.addresses)
+        for gone in before.subtracting(after) { releaseAddress(gone, of: service.name) }
+        for new in after.subtracting(before) {
+            servicesByAddress[new, default: []].append(service.name)
+        }
+        let portsMoved = old.map { Set($0.ports.map(\.port)) } != Set(service.ports.map(\.port))
+        let touched = portsMoved ? before.union(after) : before.symmetricDifference(after)
+        return [.service(service.name)] + touched.map(Change.address)
+    }
+
+    private mutating func removeService(_ name: ObjectName) -> [Change] {
+        guard let old = services.removeValue(forKey: name) else { return [] }
+        for address in Set(old.addresses) { releaseAddress(address, of: name) }
+        return Set(old.addresses).map(Change.address) + [.service(name)]
+    }
+
+    private mutating func releaseAddress(_ address: IPAddress, of name: ObjectName) {
+        servicesByAddress[address]?.removeAll { $0 == name }
+        if servicesByAddress[address]?.isEmpty == true { servicesByAddress[address] = nil }
+    }
+
+    private mutating func setEndpoint(_ endpoint: Endpoint) -> [Change] {
+        let old = endpointsByService[endpoint.service, default: [:]].updateValue(endpoint, forKey: endpoint.address)
+        if old == nil { endpointCount += 1 }
+        return old == endpoint ? [] : [.endpoint(service: endpoint.service, address: endpoint.address)]
+    }
+
+    private mutating func removeEndpoint(service: ObjectName, address: IPAddress) -> [Change] {
+        guard endpointsByService[service]?.removeValue(forKey: address) != nil else { return [] }
+        endpointCount -= 1
+        if endpointsByService[service]?.isEmpty == true { endpointsByService[service] = nil }
+        return [.endpoint(service: service, address: address)]
+    }
+
+    private mutating func setWorkload(_ workload: Workload) -> [Change] {
+        let old = workloads.updateValue(workload, forKey: workload.pod)
+        guard old != workload else { return [] }
+        for gone in Set(old?.addresses ?? []).subtracting(workload.addresses) { release(gone, of: workload.pod) }
+        for address in workload.addresses where workloadsByAddress[address]?.contains(workload.pod) != true {
+            workloadsByAddress[address, default: []].append(workload.pod)
+        }
+        let touched = Set(workload.addresses).union(old?.addresses ?? [])
+        return touched.map(Change.address) + [.configuration(pod: workload.pod)]
+    }
+
+    private mutating func removeWorkload(_ name: ObjectName) -> [Change] {
+        guard let old = workloads.removeValue(forKey: name) else { return [] }
+        for address in Set(old.addresses) { release(address, of: name) }
+        return Set(old.addresses).map(Change.address) + [.configuration(pod: name)]
+    }
+
+    private mutating func release(_ address: IPAddress, of pod: ObjectName) {
+        workloadsByAddress[address]?.removeAll { $0 == pod }
+        if workloadsByAddress[address]?.isEmpty == true { workloadsByAddress[address] = nil }
+    }
+
+    private mutating func setSettings(_ new: MeshSettings) -> [Change] {
+        guard new != settings else { return [] }
+        settings = new
+        return [.everyConfiguration]
+    }
+
+    private mutating func setSynchronized() -> [Change] {
+        guard !isSynchronized else { return [] }
+        isSynchronized = true
+        return [.synchronized]
+    }
+}
