@@ -1,0 +1,8 @@
+import MeshCommands
+
+@main
+enum Apus {
+    static func main() async {
+        await ApusCommand.main()
+    }
+}
