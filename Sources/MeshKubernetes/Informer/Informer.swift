@@ -73,6 +73,7 @@ package final class Informer<Value: Sendable>: Sendable {
             try Task.checkCancellation()
             var watchStart: NIODeadline?
             var canRetryAtOnce = true
+            let eventsBefore = status.events
             do {
                 let start: String
                 if let version {
@@ -89,8 +90,9 @@ package final class Informer<Value: Sendable>: Sendable {
                 if canRetryAtOnce { version = nil }
                 note(error)
             }
-            // A watch that lasted was in order, however it ended; one that ends at once, again and again, gets pauses.
-            if let watchStart, NIODeadline.now() - watchStart > .seconds(5) { wait.reset() }
+            // A watch that told something or lasted was in order, however it ended; one that ends at once gets pauses.
+            let lasted = watchStart.map { NIODeadline.now() - $0 > .seconds(5) } ?? false
+            if lasted || status.events > eventsBefore { wait.reset() }
             let isFirst = wait.failures == 0
             let milliseconds = wait.nextMilliseconds(random: Double.random(in: 0..<1))
             if !(isFirst && canRetryAtOnce) { try await Task.sleep(for: .milliseconds(milliseconds)) }
