@@ -1,4 +1,4 @@
-package import DequeModule
+internal import DequeModule
 
 /// The connections of one loop to one endpoint, as a value: it owns no socket and no clock, and answers every event with what
 /// its owner must do.
@@ -32,7 +32,7 @@ package struct ConnectionPoolState<Connection: Equatable, Waiter: Equatable> {
         case close
     }
 
-    private struct Idle {
+    fileprivate struct Idle {
         let connection: Connection
         let since: Int64
     }
@@ -184,3 +184,4 @@ package struct ConnectionPoolState<Connection: Equatable, Waiter: Equatable> {
 }
 
 extension ConnectionPoolState: Sendable where Connection: Sendable, Waiter: Sendable {}
+extension ConnectionPoolState.Idle: Sendable where Connection: Sendable, Waiter: Sendable {}

@@ -11,30 +11,10 @@ package enum SnapshotChange: Sendable {
     case serviceRemoved(ObjectName)
     case endpoint(Endpoint)
     case endpointRemoved(service: ObjectName, address: IPAddress)
-    case own(OwnWorkload)
-}
-
-/// The pod that this sidecar serves, and what the mesh asks of it.
-package struct OwnWorkload: Sendable, Hashable {
-    package var workload: Workload
-    package var plaintext: MeshSettings.PlaintextPolicy
-    package var unknownDestinations: MeshSettings.UnknownDestinationPolicy
-    /// Whose identities are accepted from callers: the mesh's own trust domain and those that it federates with.
-    package var trustDomains: Set<String>
-    /// Ports that are relayed as bytes whatever they speak.
-    package var opaquePorts: Set<UInt16>
-
-    package init(
-        workload: Workload, plaintext: MeshSettings.PlaintextPolicy = .strict,
-        unknownDestinations: MeshSettings.UnknownDestinationPolicy = .allow,
-        trustDomains: Set<String> = ["cluster.local"], opaquePorts: Set<UInt16> = []
-    ) {
-        self.workload = workload
-        self.plaintext = plaintext
-        self.unknownDestinations = unknownDestinations
-        self.trustDomains = trustDomains
-        self.opaquePorts = opaquePorts
-    }
+    /// The pod that this sidecar serves, and what the mesh asks of it.
+    case own(SidecarConfiguration)
+    /// Whose identities are accepted from callers, besides those of the pod's own trust domain.
+    case trustDomains(Set<String>)
 }
 
 /// Whom a data loop asks about an address that it does not know. Called on data loops: an implementation hands the question

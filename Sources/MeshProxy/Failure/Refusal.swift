@@ -1,0 +1,73 @@
+import MeshCore
+import MeshHTTP
+import MeshIO
+
+/// The end of a connection that is not served: a client that speaks HTTP is answered with the reason, any other is reset.
+///
+/// It waits for the client's first bytes to know which it is, but not long.
+final class Refusal: ConnectionDelegate, TimerTarget, LoopMember {
+    private let loop: ProxyLoop
+    private let connection: Connection
+    private let error: ProxyError
+    private var isAnswered = false
+    private var timer: LoopTimer!
+    var memberIndex = -1
+
+    static func start(loop: ProxyLoop, connection: Connection, error: ProxyError) {
+        let refusal = Refusal(loop, connection, error)
+        connection.resumeReading()
+        connection.deliverRetained()
+        refusal.timer.arm(afterMilliseconds: ProxyLimits.lingerMilliseconds)
+    }
+
+    private init(_ loop: ProxyLoop, _ connection: Connection, _ error: ProxyError) {
+        self.loop = loop
+        self.connection = connection
+        self.error = error
+        timer = LoopTimer(loop: loop.eventLoop, target: self)
+        loop.add(self)
+        loop.counters.connectionsRefused &+= 1
+        connection.delegate = self
+    }
+
+    func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) -> Int {
+        if isAnswered { return bytes.count }
+        switch ProtocolDetector.detect(bytes) {
+        case .needsMore:
+            return 0
+        case .found(.http1):
+            answer(bytes)
+            return bytes.count
+        case .found:
+            connection.abort()
+            return bytes.count
+        }
+    }
+
+    private func answer(_ bytes: UnsafeRawBufferPointer) {
+        let response = ErrorResponse(error)
+        guard let status = response.status else {
+            connection.abort()
+            return
+        }
+        isAnswered = true
+        var traits: RequestTraits = []
+        if case .complete(let head) = RequestHead.parse(bytes, limits: ProxyLimits.http) { traits = head.traits }
+        response.bytes(status: status, closes: true, answering: traits).withUnsafeBytes { connection.write($0) }
+        connection.finishWriting()
+    }
+
+    func timerFired(_ timer: LoopTimer) {
+        if isAnswered { connection.close() } else { connection.abort() }
+    }
+
+    func opened(_ connection: Connection) {}
+    func drained(_ connection: Connection) {}
+    func drainStarted() {}
+    func readEnded(_ connection: Connection) { connection.close() }
+
+    func closed(_ connection: Connection, _ cause: CloseCause) {
+        timer.cancel()
+        loop.remove(self)
+    }
+}

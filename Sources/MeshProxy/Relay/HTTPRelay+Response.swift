@@ -1,0 +1,243 @@
+import MeshCore
+import MeshHTTP
+import MeshIO
+
+/// A response's way from its endpoint to the client.
+extension HTTPRelay {
+    /// Bytes from the endpoint. Answers how many were taken.
+    func upstreamReceived(_ connection: UpstreamConnection, _ bytes: UnsafeRawBufferPointer) -> Int {
+        guard phase == .exchanging else { return bytes.count }
+        return responseStarted ? passBody(connection, bytes) : readHead(connection, bytes)
+    }
+
+    private func readHead(_ connection: UpstreamConnection, _ bytes: UnsafeRawBufferPointer) -> Int {
+        var position = 0
+        while true {
+            let rest = UnsafeRawBufferPointer(rebasing: bytes[position...])
+            switch ResponseHead.parse(rest, answering: traits, limits: ProxyLimits.http) {
+            case .incomplete:
+                return position
+            case .invalid(let error):
+                loop.counters.invalidResponses &+= 1
+                upstream?.failed()
+                endTry(abort: true)
+                answer(.invalidResponse(error))
+                return bytes.count
+            case .complete(let head):
+                if head.isInterim {
+                    position += head.length
+                    passInterim(head, rest)
+                    if position == bytes.count { return position }
+                    continue
+                }
+                if head.status == 101 {
+                    upgrade(connection, head, rest)
+                    return bytes.count
+                }
+                return position + passResponse(connection, head, rest)
+            }
+        }
+    }
+
+    /// A 1xx goes to those who know that there may be one (RFC 9110 §15.2).
+    private func passInterim(_ head: ResponseHead, _ bytes: UnsafeRawBufferPointer) {
+        guard !traits.contains(.http10) else { return }
+        let count = head.copy(from: bytes, to: loop.scratch, edit: HeadEdit(version: .http11))
+        downstream.write(UnsafeRawBufferPointer(rebasing: loop.scratch[..<min(count, loop.scratch.count)]))
+    }
+
+    private func passResponse(
+        _ connection: UpstreamConnection, _ head: ResponseHead, _ bytes: UnsafeRawBufferPointer
+    ) -> Int {
+        status = head.status
+        tryDeadline = .max
+        upstream?.latency.observe(nanoseconds: now &- tryStartedNanoseconds, now: now)
+        if status >= 500 {
+            if let taken = considerRetry(connection, head, bytes) { return taken }
+            if direction == .outbound { upstream?.failed() }
+        } else {
+            upstream?.succeeded()
+            if !target.decision.retry.statuses.isEmpty, let taken = considerRetry(connection, head, bytes) { return taken }
+        }
+
+        responseStarted = true
+        canReplay = false
+        if requestBody.isDone { replay.release(to: &loop.buffers) }
+        responseKeepsUpstream = head.keepAlive
+        responseBody = BodyScanner(head.framing, limits: ProxyLimits.http)
+        closesAfterResponse =
+            !keepsAlive || downstreamEnded || head.framing == .untilClose || (direction == .inbound && loop.isDraining)
+
+        var edit = HeadEdit(dropping: [], version: head.version == .http10 ? .http11 : nil)
+        // Only a sidecar's own replies carry the field; an application's would be taken for one.
+        if direction == .inbound, head.has(.apusReason) { edit.dropping.insert(.apusReason) }
+        let added: StaticString =
+            closesAfterResponse ? "Connection: close\r\n" : traits.contains(.http10) ? "Connection: keep-alive\r\n" : ""
+        let output = loop.scratch
+        let written = head.copy(
+            from: bytes, to: output, edit: edit,
+            appending: UnsafeRawBufferPointer(start: added.utf8Start, count: added.utf8CodeUnitCount))
+        guard written <= output.count else {
+            endTry(abort: true)
+            answer(.invalidResponse(.headTooLarge))
+            return bytes.count
+        }
+        let rest = UnsafeRawBufferPointer(rebasing: bytes[head.length...])
+        let step = responseBody.scan(rest)
+        let count = step.count
+        responseBytes = UInt64(written &+ count)
+        downstream.write(
+            UnsafeRawBufferPointer(rebasing: output[..<written]), UnsafeRawBufferPointer(rebasing: rest[..<count]))
+        return settle(connection, step, count, of: rest.count) ? bytes.count : head.length &+ count
+    }
+
+    private func passBody(_ connection: UpstreamConnection, _ bytes: UnsafeRawBufferPointer) -> Int {
+        let step = responseBody.scan(bytes)
+        let count = step.count
+        if count > 0 {
+            responseBytes &+= UInt64(count)
+            downstream.write(UnsafeRawBufferPointer(rebasing: bytes[..<count]))
+        }
+        return settle(connection, step, count, of: bytes.count) ? bytes.count : count
+    }
+
+    /// After bytes of a response have been passed on: it ends, breaks, or goes on. True when what is left of the bytes
+    /// belongs to nobody.
+    @inline(__always)
+    private func settle(_ connection: UpstreamConnection, _ step: BodyScanner.Step, _ count: Int, of available: Int) -> Bool {
+        // The write may have closed the client's connection, and that ended the exchange.
+        guard phase == .exchanging, exchange === connection else { return true }
+        switch step {
+        case .done:
+            // More than the response: whatever it is, it answers no request.
+            if count < available { responseKeepsUpstream = false }
+            finishExchange()
+            return count < available
+        case .more:
+            if downstream.isAboveHighWater { connection.connection.pauseReading() }
+            return false
+        case .invalid:
+            loop.counters.invalidResponses &+= 1
+            truncate()
+            return true
+        }
+    }
+
+    /// The response is complete.
+    @inline(__always)
+    func finishExchange() {
+        let connection = exchange
+        exchange = nil
+        endUpstream()
+        record(reason: nil)
+        connection?.finishExchange(reusable: responseKeepsUpstream && requestBody.isDone)
+        endRequest()
+    }
+
+    /// What comes after an answer: the next request, the rest of this one, or the end.
+    @inline(__always)
+    func endRequest() {
+        guard phase != .closing else { return }
+        replay.release(to: &loop.buffers)
+        upstream = nil
+        if !tried.isEmpty { tried.removeAll() }
+        if !requestBody.isDone {
+            discarded = 0
+            phase = .discarding
+            clientDeadline = now &+ Int64(ProxyLimits.headMilliseconds) &* 1_000_000
+            requestDeadline = .max
+            tryDeadline = .max
+            rearm()
+            downstream.resumeReading()
+            downstream.deliverRetained()
+        } else if closesAfterResponse {
+            closeGracefully()
+        } else {
+            awaitRequest()
+            if downstream.retainedBytes > 0 {
+                downstream.deliverRetained()
+            } else if downstreamEnded {
+                closeGracefully()
+            }
+        }
+    }
+
+    /// The response cannot be completed, and its client must notice.
+    private func truncate() {
+        upstream?.failed()
+        endTry(abort: true)
+        record(reason: .upstreamTruncated)
+        breakOff()
+    }
+
+    // MARK: - The endpoint's end
+
+    func upstreamReadEnded(_ connection: UpstreamConnection) {
+        guard phase == .exchanging, exchange === connection else { return }
+        if responseStarted {
+            if responseBody.mayEndWithConnection {
+                responseKeepsUpstream = false
+                finishExchange()
+            } else {
+                truncate()
+            }
+            return
+        }
+        // A sidecar finishes a connection only between requests: what it has not begun to answer it has not read.
+        let isUnprocessed = connection.isReused && upstream?.isMeshed == true && connection.connection.retainedBytes == 0
+        endTry(abort: true)
+        failed(.upstreamReset, isUnprocessed: isUnprocessed, isSilent: isUnprocessed)
+    }
+
+    func upstreamClosed(_ connection: UpstreamConnection, _ cause: CloseCause) {
+        guard phase == .exchanging, exchange === connection else { return }
+        exchange = nil
+        if responseStarted {
+            if responseBody.mayEndWithConnection, cause == .peer {
+                responseKeepsUpstream = false
+                finishExchange()
+            } else {
+                truncate()
+            }
+            return
+        }
+        endTry(abort: false)
+        failed(.upstreamReset, isUnprocessed: false, isSilent: false)
+    }
+
+    // MARK: - Upgrade
+
+    /// The connection becomes what both ends have agreed on: bytes, as far as we are concerned.
+    private func upgrade(_ connection: UpstreamConnection, _ head: ResponseHead, _ bytes: UnsafeRawBufferPointer) {
+        status = 101
+        upstream?.succeeded()
+        let written = head.copy(from: bytes, to: loop.scratch, edit: HeadEdit(keepsUpgrade: true, version: .http11))
+        guard written <= loop.scratch.count, let upstream else {
+            endTry(abort: true)
+            answer(.invalidResponse(.headTooLarge))
+            return
+        }
+        let rest = UnsafeRawBufferPointer(rebasing: bytes[head.length...])
+        responseBytes = UInt64(written)
+        exchange = nil
+        downstream.write(UnsafeRawBufferPointer(rebasing: loop.scratch[..<written]), rest)
+        record(reason: nil)
+        endUpstream()
+        phase = .closing
+        replay.release(to: &loop.buffers)
+        detach()
+        let other = connection.surrender()
+        ByteRelay.take(
+            loop: loop, downstream: downstream, upstreamConnection: other, upstream: upstream, target: target,
+            direction: direction, caller: caller)
+    }
+}
+
+extension BodyScanner.Step {
+    @inline(__always)
+    var count: Int {
+        switch self {
+        case .more(let count), .done(let count), .invalid(_, let count): count
+        }
+    }
+}
