@@ -97,7 +97,7 @@ package final class LocalAPI: KubernetesAPI {
                 let watch = try store.watch(
                     resource, namespace: scope, after: version, wantsBookmarks: wantsBookmarks, matching: matching)
                 return StoreWatch(
-                    backlog: objects.map { StoreEvent(change: .added, stored: $0) } + watch.backlog, live: watch.live)
+                    backlog: objects.map { StoreEvent(change: .added, stored: $0) } + watch.backlog, live: watch.live, end: watch.end)
             }
             guard let version = Int64(resourceVersion) else {
                 throw StatusError.badRequest("resourceVersion '\(resourceVersion)': expected the version of a list or an object")

@@ -243,7 +243,7 @@ package final class ObjectStore: Sendable {
             continuation.onTermination = { [weak self] _ in self?.endWatch(resource, id) }
             return (state.windows[resource]?.events(after: version) ?? []).compactMap(watcher.view)
         }
-        return StoreWatch(backlog: backlog, live: stream)
+        return StoreWatch(backlog: backlog, live: stream, end: { continuation.finish() })
     }
 
     private func endWatch(_ resource: String, _ id: UInt64) {
@@ -291,6 +291,8 @@ package final class ObjectStore: Sendable {
 package struct StoreWatch: Sendable {
     package let backlog: [StoreEvent]
     package let live: AsyncThrowingStream<StoreEvent, any Error>
+    /// Ends the watch; its reader gets what has already happened.
+    package let end: @Sendable () -> Void
 }
 
 /// One watcher. Called under the storage's lock, so its events are in order.
