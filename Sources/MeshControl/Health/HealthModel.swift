@@ -14,8 +14,8 @@ package struct HealthClock: Sendable, Hashable {
 
 /// What sidecars reported, over a bounded window: edges, ejections, and each service's usual behaviour.
 ///
-/// A value without clock or socket. It keeps at most `limits.edges` edges, forgets an edge after ten idle minutes, and costs about
-/// 2 KB an active edge.
+/// A value without clock or socket. It keeps at most `limits.edges` edges, forgets an edge after ten idle minutes, and costs two to
+/// three KB an active edge.
 package struct HealthModel: Sendable {
     package struct Limits: Sendable, Hashable {
         package var edges = 20_000
@@ -136,7 +136,7 @@ package struct HealthModel: Sendable {
         }
         let open = counted(slots).reduce(0) { $0 + $1.open }
         return TrafficObservation(
-            isReported: !slots.isEmpty, figures: figures(totals, open: open), totals: totals, recent: recent,
+            isReported: !slots.isEmpty, figures: figures(totals, open: open, now: now), totals: totals, recent: recent,
             usual: baselines[service]?.usual)
     }
 
@@ -164,7 +164,7 @@ package struct HealthModel: Sendable {
             guard !totals.isEmpty || edge.open > 0 else { return nil }
             return StatRow(
                 source: edge.sourceParty, destination: edge.destinationParty,
-                applicationProtocol: edge.key.applicationProtocol.rawValue, figures: figures(totals, open: edge.open),
+                applicationProtocol: edge.key.applicationProtocol.rawValue, figures: figures(totals, open: edge.open, now: now),
                 responses: totals.responses)
         }
         return StatReport(
@@ -218,16 +218,16 @@ package struct HealthModel: Sendable {
         }
     }
 
-    private func figures(_ totals: TrafficWindow.Totals, open: Int) -> TrafficFigures {
-        let seconds = Double(TrafficWindow.seconds)
+    private func figures(_ totals: TrafficWindow.Totals, open: Int, now: HealthClock) -> TrafficFigures {
+        let span = Double(max(1, TrafficWindow.slotSpan(now: now.monotonicSeconds)))
         func quantile(_ value: Double) -> Double? { totals.latency.bucket(atQuantile: value).map(milliseconds) }
         return TrafficFigures(
-            requestsPerSecond: Double(totals.requests) / seconds,
+            requestsPerSecond: Double(totals.requests) / Double(TrafficWindow.seconds),
             successRate: totals.requests == 0
                 ? nil : 1 - Double(min(totals.failures, totals.requests)) / Double(totals.requests),
             p50Milliseconds: quantile(0.5), p95Milliseconds: quantile(0.95), p99Milliseconds: quantile(0.99),
-            retriesPerSecond: Double(totals.retries) / seconds, openConnections: open,
-            sentBytesPerSecond: Double(totals.sent) / seconds, receivedBytesPerSecond: Double(totals.received) / seconds)
+            retriesPerSecond: Double(totals.retries) / span, openConnections: open,
+            sentBytesPerSecond: Double(totals.sent) / span, receivedBytesPerSecond: Double(totals.received) / span)
     }
 
     private static func matches(_ key: EdgeKey, source: String?, destination: String?, namespace: String?) -> Bool {

@@ -46,11 +46,11 @@ package struct SparseHistogram: Sendable, Hashable {
     }
 }
 
-/// What happened on an edge over the last 60 seconds, in about 2 KB: requests and failures by the second, the rest by ten
-/// seconds.
+/// What happened on an edge over the last 60 seconds, in two to three KB: requests and failures by the second, the rest by
+/// quarters of a minute.
 struct TrafficWindow: Sendable {
     static let seconds: Int64 = 60
-    static let slotSeconds: Int64 = 10
+    static let slotSeconds: Int64 = 15
     /// Kinds of answers that are told apart in one slot; more are counted as `other`.
     static let responseKinds = 24
 
@@ -59,11 +59,11 @@ struct TrafficWindow: Sendable {
         var failures: UInt32 = 0
     }
 
-    /// Ten seconds.
+    /// A quarter of a minute.
     struct Slot: Sendable {
         let number: Int64
         var latency = SparseHistogram()
-        /// A list and no dictionary: there are two or three, and there are seven slots an edge.
+        /// A list and no dictionary: there are two or three, and there are four slots an edge.
         var responses: [(kind: String, count: UInt64)] = []
         var retries: UInt64 = 0
         var connectionsOpened: UInt64 = 0
@@ -152,7 +152,10 @@ struct TrafficWindow: Sendable {
         return (requests, failures)
     }
 
-    /// Everything within the window. What is kept by ten seconds reaches back 50 to 60 seconds.
+    /// How far back what is kept by slots reaches now: 46 to 60 seconds.
+    static func slotSpan(now second: Int64) -> Int64 { seconds - slotSeconds + second % slotSeconds + 1 }
+
+    /// Everything within the window; what is kept by slots, within `slotSpan`.
     func totals(now second: Int64) -> Totals {
         var totals = Totals()
         (totals.requests, totals.failures) = counts(now: second, span: Self.seconds)
