@@ -98,7 +98,9 @@ let package = Package(
         library(
             "MeshKubernetes",
             ["MeshAddress", "MeshCore", "MeshTelemetry", .httpClient, .nioCore, .nioFoundation, .boringSSL, .yams, .logging]),
-        library("MeshInjector", ["MeshAddress", "MeshCore", "MeshKubernetes", .hummingbird, .hummingbirdTLS, .logging]),
+        library(
+            "MeshInjector",
+            ["MeshAddress", "MeshCore", "MeshKubernetes", .hummingbird, .hummingbirdTLS, .nioCore, .boringSSL, .logging]),
         library(
             "MeshLocal",
             ["CApus", "MeshAddress", "MeshCore", "MeshKubernetes", "MeshTelemetry", .hummingbird, .hummingbirdTLS, .grdb, .nioCore,
@@ -114,13 +116,16 @@ let package = Package(
             dependencies: ["MeshControl", "MeshKubernetes", "MeshInjector", .arguments, .logging],
             swiftSettings: house, linkerSettings: standalone),
         .executableTarget(
-            name: "apus-proxy", dependencies: ["MeshProxy", .arguments, .logging],
+            name: "apus-proxy", dependencies: ["MeshProxy", .arguments, .logging, .yams],
             swiftSettings: house, linkerSettings: standalone),
         tests("ArchitectureTests", []),
         tests("MeshIOTests", ["MeshAddress", "MeshIO", .x509, .crypto, .asn1]),
         tests("MeshProxyTests", ["CApus", "MeshAddress", "MeshIO", "MeshHTTP", "MeshCore", "MeshTelemetry", "MeshProxy"]),
         tests("MeshCoreTests", ["MeshAddress", "MeshCore"]),
         tests("MeshHTTPTests", ["CApus", "MeshAddress", "MeshIO", "MeshHTTP"], resources: [.copy("Corpus")]),
+        tests(
+            "MeshInjectorTests", ["MeshCore", "MeshKubernetes", "MeshInjector", .httpClient, .nioCore, .boringSSL, .logging],
+            resources: [.copy("Golden")]),
         tests(
             "MeshKubernetesTests",
             ["MeshAddress", "MeshCore", "MeshKubernetes", .hummingbird, .hummingbirdTLS, .httpClient, .nioCore, .logging]),

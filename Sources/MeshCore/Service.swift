@@ -77,7 +77,7 @@ package struct RetryPolicy: Sendable, Hashable {
     }
 }
 
-package enum LoadBalancing: String, Sendable, Hashable {
+package enum LoadBalancing: String, Sendable, Hashable, CaseIterable {
     case peakEWMA
     case roundRobin
     case random

@@ -1,12 +1,15 @@
 import ArgumentParser
+import Foundation
+import Logging
 import MeshProxy
+import Yams
 
 @main
 struct ApusProxy: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "apus-proxy",
         abstract: "The sidecar of Apus.",
-        subcommands: [CaptureCommand.self])
+        subcommands: [RunCommand.self, CaptureCommand.self])
 }
 
 struct CaptureCommand: ParsableCommand {
@@ -40,5 +43,27 @@ struct CaptureCommand: ParsableCommand {
                 skipOutboundPorts ?? environment["APUS_SKIP_OUTBOUND_PORTS"] ?? "", setting: "APUS_SKIP_OUTBOUND_PORTS"))
         if dryRun { return print(rules.script, terminator: "") }
         try Capture.install(rules)
+    }
+}
+
+struct RunCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "run",
+        abstract: "Run the sidecar: by a control plane (APUS_* in the environment), or by a file.")
+
+    @Option(help: ArgumentHelp("Believe this file instead of a control plane (docs/static-configuration.md).", valueName: "file"))
+    var config: String
+
+    func run() throws {
+        let signals = TerminationSignal()
+        let configuration = try StaticConfigurationFile.load(config)
+        let folder = (config as NSString).deletingLastPathComponent
+        let plane = try StaticSidecar.start(configuration, logger: Logger(label: "apus-proxy")) { path in
+            try String(contentsOfFile: path.hasPrefix("/") || folder.isEmpty ? path : "\(folder)/\(path)", encoding: .utf8)
+        }
+        let lines = plane.outboundAddresses.map { "outbound \($0)\n" } + plane.inboundAddresses.map { "inbound \($0)\n" }
+        FileHandle.standardOutput.write(Data(lines.joined().utf8))
+        signals.wait()
+        StaticSidecar.stop(plane, drainMilliseconds: 10_000)
     }
 }

@@ -1,0 +1,47 @@
+import Dispatch
+package import Logging
+import MeshCore
+import MeshIO
+import MeshIdentity
+
+/// A sidecar that believes a file instead of a control plane.
+package enum StaticSidecar {
+    package struct Failure: Error, CustomStringConvertible {
+        package let description: String
+    }
+
+    /// Starts listening; throws when the configuration cannot be used.
+    ///
+    /// - Parameter read: the text of a file that the configuration names.
+    package static func start(
+        _ configuration: StaticConfiguration, logger: Logger, read: (_ path: String) throws -> String
+    ) throws -> DataPlane {
+        var settings = DataPlane.Configuration(logger: logger)
+        settings.loops = min(max(configuration.loops ?? 1, 1), 64)
+        settings.trustDomain = try configuration.mesh.trustDomain
+        settings.outbound = try configuration.listeners(configuration.outbound, field: "outbound")
+        settings.inbound = try configuration.listeners(configuration.inbound, field: "inbound")
+        guard !settings.outbound.isEmpty || !settings.inbound.isEmpty else {
+            throw Failure(description: "there is nothing to listen on: give 'outbound' or 'inbound'")
+        }
+        let changes = try configuration.changes()
+        let plane = try DataPlane(settings)
+        if let files = configuration.identity {
+            try plane.use(
+                TLSContext.Identity(
+                    chain: try PEM.certificates(in: read(files.certificate)),
+                    privateKeyDER: try PEM.privateKey(in: read(files.key))),
+                trustRoots: try PEM.certificates(in: read(files.roots)))
+        }
+        plane.apply(changes)
+        return plane
+    }
+
+    /// Ends requests in flight within the deadline, then everything.
+    package static func stop(_ plane: DataPlane, drainMilliseconds: Int) {
+        let done = DispatchSemaphore(value: 0)
+        plane.drain(deadlineMilliseconds: drainMilliseconds) { _ in done.signal() }
+        done.wait()
+        plane.stop()
+    }
+}
