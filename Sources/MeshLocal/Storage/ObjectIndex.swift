@@ -24,6 +24,10 @@ struct ObjectIndex {
         return namespaces.sorted { $0.key < $1.key }.flatMap { $0.value.sorted { $0.key < $1.key }.map(\.value) }
     }
 
+    var all: [StoredObject] {
+        resources.values.flatMap { $0.values.flatMap(\.values) }
+    }
+
     func resourceNames(in namespace: String) -> [String] {
         resources.filter { $0.value[namespace]?.isEmpty == false }.map(\.key)
     }

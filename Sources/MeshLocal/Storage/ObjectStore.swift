@@ -193,11 +193,13 @@ package final class ObjectStore: Sendable {
         for event in events {
             let resource = event.stored.key.resource
             state.windows[resource, default: WatchWindow(floor: state.opened, limits: limits)].append(event)
-            for (id, watcher) in state.watchers[resource] ?? [:] where !watcher.deliver(event) {
-                state.watchers[resource]?[id] = nil
-                state.watcherCount -= 1
-                state.statistics.slowWatchers += 1
-                ended.append(watcher)
+            for list in [resource, Self.everything] {
+                for (id, watcher) in state.watchers[list] ?? [:] where !watcher.deliver(event) {
+                    state.watchers[list]?[id] = nil
+                    state.watcherCount -= 1
+                    state.statistics.slowWatchers += 1
+                    ended.append(watcher)
+                }
             }
             state.published = event.stored.version
         }
@@ -217,6 +219,27 @@ package final class ObjectStore: Sendable {
     }
 
     // MARK: - Watching
+
+    /// The place of watchers of all kinds; no kind has such a name.
+    private static let everything = "*"
+
+    /// All objects of all kinds as additions, then every change.
+    func watchEverything() -> StoreWatch {
+        let (stream, continuation) = AsyncThrowingStream.makeStream(
+            of: StoreEvent.self, bufferingPolicy: .bufferingOldest(limits.watcherEvents * 10))
+        let objects = state.withLock { state in
+            let watcher = StoreWatcher(
+                namespace: nil, after: state.version, wantsBookmarks: false, filter: nil, continuation: continuation)
+            let id = state.nextWatcher
+            state.nextWatcher += 1
+            state.watchers[Self.everything, default: [:]][id] = watcher
+            state.watcherCount += 1
+            continuation.onTermination = { [weak self] _ in self?.endWatch(Self.everything, id) }
+            return state.index.all
+        }
+        return StoreWatch(
+            backlog: objects.map { StoreEvent(change: .added, stored: $0) }, live: stream, end: { continuation.finish() })
+    }
 
     /// The changes of a kind after a version. Throws `expired` when they are no longer known.
     package func watch(
