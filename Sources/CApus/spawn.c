@@ -65,6 +65,19 @@ int apus_control_pair(int pair[2]) {
 
 int apus_spawn_pipe(int pair[2]) { return pipe2(pair, O_CLOEXEC) < 0 ? -errno : 0; }
 
+int apus_terminal(int pair[2]) {
+    char name[128];
+    pair[0] = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (pair[0] < 0) return -errno;
+    if (grantpt(pair[0]) == 0 && unlockpt(pair[0]) == 0 && ptsname_r(pair[0], name, sizeof name) == 0) {
+        pair[1] = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
+        if (pair[1] >= 0) return 0;
+    }
+    int error = errno;
+    close(pair[0]);
+    return -error;
+}
+
 int apus_control_receive(int control, struct apus_child_event *event) {
     memset(event, 0, sizeof *event);
     for (;;) {
@@ -94,6 +107,16 @@ int apus_mount(const char *source, const char *target, const char *type, unsigne
 }
 
 int apus_unmount(const char *target) { return umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 ? -errno : 0; }
+
+int apus_is_directory(const char *path) {
+    struct stat status;
+    return stat(path, &status) < 0 ? -errno : S_ISDIR(status.st_mode);
+}
+
+uint64_t apus_inode(const char *path) {
+    struct stat status;
+    return stat(path, &status) < 0 ? 0 : (uint64_t)status.st_ino;
+}
 
 int apus_lock_file(int descriptor) { return flock(descriptor, LOCK_EX | LOCK_NB) < 0 ? -errno : 0; }
 

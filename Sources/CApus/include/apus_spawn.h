@@ -41,6 +41,8 @@ int apus_memory_file(const void *bytes, size_t length);
 int apus_control_pair(int pair[2]);
 // A close-on-exec pipe, [0] to read; 0 or a negative errno.
 int apus_spawn_pipe(int pair[2]);
+// A pseudo-terminal: [0] is the near end, [1] the terminal; 0 or a negative errno.
+int apus_terminal(int pair[2]);
 // The next event: 1, 0 at the end of the stream, or a negative errno (-EAGAIN when there is none).
 int apus_control_receive(int control, struct apus_child_event *event);
 // Asks the container's init to signal its process; SIGKILL ends everything in the container. 0 or a negative errno.
@@ -52,6 +54,10 @@ int apus_process_kill(int process, int signal);
 // mount(2), and umount2(2) with MNT_DETACH: 0 or a negative errno.
 int apus_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data);
 int apus_unmount(const char *target);
+// Whether a path is a directory, links followed: 1, 0, or a negative errno.
+int apus_is_directory(const char *path);
+// The inode of what a path leads to, 0 when it leads nowhere.
+uint64_t apus_inode(const char *path);
 // Takes the exclusive lock of an open file without waiting: 0, or -EWOULDBLOCK when another process has it.
 int apus_lock_file(int descriptor);
 #endif

@@ -113,7 +113,7 @@ actor BridgeNetwork {
         try journal.change { record in
             record.bridge = bridge
             record.table = table.name
-            record.networkNamespace = BridgeNetwork.namespaceInode() ?? 0
+            record.networkNamespace = BridgeNetwork.namespaceInode()
         }
         try makeDirectory(BridgeNetwork.namespaceDirectory)
         try await ip.run(
@@ -159,10 +159,8 @@ actor BridgeNetwork {
         return nil
     }
 
-    static func namespaceInode(_ path: String = "/proc/self/ns/net") -> UInt64? {
-        var status = stat()
-        return stat(path, &status) == 0 ? UInt64(status.st_ino) : nil
-    }
+    /// Of the namespace in which this process is.
+    static func namespaceInode() -> UInt64 { apus_inode("/proc/self/ns/net") }
 
     // MARK: Pods
 

@@ -157,3 +157,8 @@ func makeDirectory(_ path: String, mode: mode_t = 0o755) throws {
 func removeTree(_ path: String) {
     try? FileManager.default.removeItem(atPath: path)
 }
+
+/// The names in a directory; none when it cannot be read.
+func directoryEntries(_ path: String) -> [String] {
+    (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+}

@@ -1,3 +1,4 @@
+import CApus
 import Foundation
 
 /// The file systems of the host that a container shall see: a line of `/proc/self/mountinfo` each (proc(5)).
@@ -26,8 +27,7 @@ enum HostMounts {
         let text = (try? String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)) ?? ""
         return parse(text, hiding: hiding).prefix(limit).map { mount in
             var mount = mount
-            var status = stat()
-            mount.isDirectory = stat(mount.path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+            mount.isDirectory = apus_is_directory(mount.path) == 1
             return mount
         }
     }

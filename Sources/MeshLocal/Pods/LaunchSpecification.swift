@@ -17,6 +17,8 @@ struct LaunchSpecification: Sendable {
         bytes += payload
     }
 
+    mutating func append(_ other: LaunchSpecification) { bytes += other.bytes }
+
     // MARK: Steps
 
     mutating func mount(_ source: String, on target: String, type: String = "", data: String = "", flags: UInt = 0) {
