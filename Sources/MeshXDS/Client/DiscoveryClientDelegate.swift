@@ -19,6 +19,8 @@ package protocol DiscoveryClientDelegate: AnyObject {
     func resourceRefused(_ refusal: ResourceRefusal)
     /// Whether the stream to the control plane is up; `reason` says why not.
     func connectionChanged(isConnected: Bool, reason: String)
+    /// The file with the last known state could not be read (and is ignored) or written, for the log.
+    func stateFileIgnored(path: String, reason: String)
     /// A destination has been in use since the last asking: the client asks before it drops an idle subscription.
     func isInUse(_ address: SocketAddress) -> Bool
 }

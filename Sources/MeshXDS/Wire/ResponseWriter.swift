@@ -9,10 +9,12 @@ package final class EncodedResource: Sendable {
     /// The field `resources` of a DeltaDiscoveryResponse, with its tag.
     let field: [UInt8]
 
-    init(_ type: ResourceType, name: String, message: [UInt8]) {
+    /// - Parameter version: nil makes it from the content.
+    init(_ type: ResourceType, name: String, message: [UInt8], version: String? = nil) {
         self.type = type
         self.name = name
-        version = EncodedResource.version(of: message)
+        let version = version ?? EncodedResource.version(of: message)
+        self.version = version
         var any = ProtobufWriter()
         any.string(1, type.typeURL)
         any.bytes(2, message)
