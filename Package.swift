@@ -120,7 +120,9 @@ let package = Package(
             swiftSettings: house, linkerSettings: standalone),
         tests("ArchitectureTests", []),
         tests("MeshIOTests", ["MeshAddress", "MeshIO", .x509, .crypto, .asn1]),
-        tests("MeshProxyTests", ["CApus", "MeshAddress", "MeshIO", "MeshHTTP", "MeshCore", "MeshTelemetry", "MeshProxy"]),
+        tests(
+            "MeshProxyTests",
+            ["CApus", "MeshAddress", "MeshIO", "MeshHTTP", "MeshCore", "MeshTelemetry", "MeshIdentity", "MeshProxy", .logging]),
         tests("MeshCoreTests", ["MeshAddress", "MeshCore"]),
         tests("MeshHTTPTests", ["CApus", "MeshAddress", "MeshIO", "MeshHTTP"], resources: [.copy("Corpus")]),
         tests(
@@ -133,5 +135,9 @@ let package = Package(
         tests(
             "MeshControlTests",
             ["MeshAddress", "MeshIO", "MeshHTTP", "MeshCore", "MeshTelemetry", "MeshIdentity", "MeshXDS", "MeshControl"]),
+        tests(
+            "MeshLocalTests",
+            ["CApus", "MeshAddress", "MeshCore", "MeshKubernetes", "MeshLocal", .hummingbird, .hummingbirdTLS, .boringSSL, .nioCore,
+                .nioPosix, .crypto, .x509, .asn1, .logging]),
     ]
 )

@@ -193,8 +193,7 @@ package final class EventLoop: @unchecked Sendable {
             apus_wakeup_clear(wakeup)
             runJobs()
         }
-        timers.advance(to: now.nanoseconds / 1_000_000)
-        while let timer = timers.popExpired() { timer.fire() }
+        while let timer = timers.popExpired(at: now.nanoseconds / 1_000_000) { timer.fire() }
         attend()
         tellRoundTargets()
     }

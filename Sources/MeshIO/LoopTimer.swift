@@ -32,8 +32,10 @@ package final class LoopTimer {
     package func arm(afterMilliseconds milliseconds: Int) {
         assert(loop.isCurrent, "a timer is armed on its loop")
         let delay = min(max(milliseconds, 0), TimerWheel.longestDelayMilliseconds)
-        let due = loop.now.nanoseconds &+ Int64(delay) &* 1_000_000 &+ 999_999
-        loop.timers.arm(entry, deadline: due / 1_000_000)
+        let now = loop.now.nanoseconds
+        let due = (now &+ Int64(delay) &* 1_000_000 &+ 999_999) / 1_000_000
+        // Never in the present round, or a timer that is armed with zero each time it fires would end it never.
+        loop.timers.arm(entry, deadline: max(due, now / 1_000_000 + 1))
     }
 
     package func cancel() {

@@ -119,7 +119,10 @@ package final class TLSContext: @unchecked Sendable {
         }
         let key = identity.privateKeyDER.withUnsafeBufferPointer { bytes in
             var start = bytes.baseAddress
-            return d2i_AutoPrivateKey(nil, &start, bytes.count)
+            if let key = d2i_AutoPrivateKey(nil, &start, bytes.count) { return OpaquePointer?(key) }
+            // It tells the two forms apart by their number of fields, which misses SEC 1 without the public key.
+            start = bytes.baseAddress
+            return d2i_PrivateKey(EVP_PKEY_EC, nil, &start, bytes.count)
         }
         guard let key else {
             let cause = TLSFailure.fromErrorQueue(.configuration).reason

@@ -89,20 +89,18 @@ struct TimerWheel {
         return nil
     }
 
-    /// Moves to `tick` and marks what became due; `popExpired` hands it out.
-    mutating func advance(to tick: Int64) {
-        guard tick > current else { return }
-        while let (level, slot) = firstOccupied(), start(level, slot) <= tick {
+    /// The next timer that is due at `tick`, in the order of the deadlines' ticks and no longer armed. Nil when there is none,
+    /// and then the wheel stands at `tick`: what is armed in between for a later tick is not handed out.
+    mutating func popExpired(at tick: Int64) -> LoopTimer? {
+        while heads[Int(TimerWheel.expiredList)] < 0 {
+            guard let (level, slot) = firstOccupied(), start(level, slot) <= tick else {
+                current = max(current, tick)
+                return nil
+            }
             current = start(level, slot)
             empty(Int32(level * 64 + slot))
         }
-        current = tick
-    }
-
-    /// The next due timer, no longer armed.
-    mutating func popExpired() -> LoopTimer? {
         let index = heads[Int(TimerWheel.expiredList)]
-        guard index >= 0 else { return nil }
         disarm(index)
         return entries[Int(index)].owner?.takeUnretainedValue()
     }
