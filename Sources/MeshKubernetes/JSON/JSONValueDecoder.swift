@@ -44,7 +44,7 @@ struct JSONValueDecoder: Decoder {
             case is Bool.Type: value.bool
             default: nil
             }
-        if let result = result as? T { return result }
+        if let found = result, let result = found as? T { return result }
         return try T(from: self)
     }
 }

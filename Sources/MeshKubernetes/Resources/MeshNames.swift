@@ -39,6 +39,9 @@ package enum MeshInstallation {
     package static let namespace = "apus-system"
     package static let controlName = "apus-control"
     package static let settingsName = "apus-settings"
+    /// The ConfigMap with the roots that verify the mesh's identities, and its one key: certificates in PEM.
+    package static let trustBundleName = "apus-trust-bundle"
+    package static let trustBundleKey = "roots.pem"
 }
 
 /// A label or annotation whose value cannot be used.

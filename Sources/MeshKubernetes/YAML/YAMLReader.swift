@@ -58,8 +58,9 @@ package enum YAMLReader {
                         }
                         merged.merge(object) { first, _ in first }
                     }
-                } else if members.updateValue(child, forKey: name.string) != nil {
-                    throw ManifestError("'\(name.string)' at \(position(key)) is given twice")
+                } else {
+                    // Names given twice are refused by the parser.
+                    members[name.string] = child
                 }
             }
             return .object(members.merging(merged) { own, _ in own })
