@@ -82,8 +82,9 @@ extension TrafficEdge {
 
 extension RequestCount {
     /// Whether the server's side failed: 5xx, no answer at all, or a gRPC status that says so (UNKNOWN, DEADLINE_EXCEEDED,
-    /// INTERNAL, UNAVAILABLE, DATA_LOSS).
+    /// INTERNAL, UNAVAILABLE, DATA_LOSS). A caller that went away before the answer is no failure of the server.
     package var isFailure: Bool {
+        if reason == "client_gone" { return false }
         if let grpcStatus, [2, 4, 13, 14, 15].contains(grpcStatus) { return true }
         return status >= 500 || status == 0
     }

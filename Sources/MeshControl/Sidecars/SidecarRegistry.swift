@@ -79,6 +79,11 @@ package struct SidecarRegistry: Sendable {
         return entry.status != nil && entry.disconnectedSecond == nil
     }
 
+    /// Whether every sidecar that is connected has acknowledged all that it was sent.
+    package var isEveryConnectedCurrent: Bool {
+        entries.values.allSatisfy { !$0.isConnected || $0.synchronization == .current }
+    }
+
     /// Ordered by pod.
     package func statuses(node: (ObjectName) -> String) -> [SidecarStatus] {
         entries.sorted { $0.key < $1.key }.map { pod, entry in
