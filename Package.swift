@@ -124,6 +124,7 @@ let package = Package(
             "MeshProxyTests",
             ["CApus", "MeshAddress", "MeshIO", "MeshHTTP", "MeshCore", "MeshTelemetry", "MeshIdentity", "MeshProxy", .logging]),
         tests("MeshCoreTests", ["MeshAddress", "MeshCore"]),
+        tests("MeshTelemetryTests", ["MeshAddress", "MeshHTTP", "MeshCore", "MeshTelemetry"]),
         tests("MeshHTTPTests", ["CApus", "MeshAddress", "MeshIO", "MeshHTTP"], resources: [.copy("Corpus")]),
         tests(
             "MeshInjectorTests", ["MeshCore", "MeshKubernetes", "MeshInjector", .httpClient, .nioCore, .boringSSL, .logging],
