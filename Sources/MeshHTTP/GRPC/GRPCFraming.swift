@@ -1,8 +1,8 @@
 /// Cuts a stream of body bytes into gRPC's length-prefixed messages: a byte that says «compressed», four of length, the message.
 ///
 /// A message that lies whole in the bytes given is passed on without a copy.
-struct GRPCDeframer {
-    enum Failure: Error, Equatable {
+package struct GRPCDeframer {
+    package enum Failure: Error, Equatable {
         /// No compression was agreed on.
         case compressed
         case tooLong(Int)
@@ -10,18 +10,18 @@ struct GRPCDeframer {
         case truncated
     }
 
-    static let prefixLength = 5
+    package static let prefixLength = 5
     private let limit: Int
     private var partial: [UInt8] = []
 
-    init(limit: Int) {
+    package init(limit: Int) {
         self.limit = limit
     }
 
-    var partialCount: Int { partial.count }
+    package var partialCount: Int { partial.count }
 
     /// Calls `body` with each message that is complete now.
-    mutating func append(
+    package mutating func append(
         _ bytes: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer) -> Void
     ) throws(Failure) {
         var rest = bytes
@@ -60,7 +60,7 @@ struct GRPCDeframer {
     }
 
     /// To be called when the peer has ended the stream.
-    func finish() throws(Failure) {
+    package func finish() throws(Failure) {
         if !partial.isEmpty { throw .truncated }
     }
 

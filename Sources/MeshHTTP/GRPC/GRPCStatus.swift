@@ -49,10 +49,10 @@ package struct GRPCStatus: Error, Hashable, Sendable, CustomStringConvertible {
 
 extension GRPCStatus {
     /// Longer messages are cut: they go into a header field.
-    static let messageLimit = 1024
+    package static let messageLimit = 1024
 
     /// `grpc-message` as it travels: everything but printable ASCII, and `%` itself, as `%XX` of its UTF-8 bytes.
-    static func encodeMessage(_ message: String) -> String {
+    package static func encodeMessage(_ message: String) -> String {
         var result = ""
         for byte in message.utf8.prefix(messageLimit) {
             if (0x20...0x7e).contains(byte) && byte != 0x25 {
@@ -65,7 +65,7 @@ extension GRPCStatus {
     }
 
     /// The reverse. What is not a proper escape stands for itself, as the specification asks.
-    static func decodeMessage(_ text: some Collection<UInt8>) -> String {
+    package static func decodeMessage(_ text: some Collection<UInt8>) -> String {
         let bytes = Array(text.prefix(messageLimit * 3))
         var result: [UInt8] = []
         var index = 0
@@ -145,14 +145,14 @@ extension GRPCStatus {
 }
 
 /// `grpc-timeout`: up to eight digits and a unit.
-enum GRPCTimeout {
-    static func text(milliseconds: Int) -> String {
+package enum GRPCTimeout {
+    package static func text(milliseconds: Int) -> String {
         let value = max(milliseconds, 1)
         return value < 100_000_000 ? "\(value)m" : "\(min(value / 1000, 99_999_999))S"
     }
 
     /// Milliseconds, rounded up; nil for anything else.
-    static func parse(_ text: some Collection<UInt8>) -> Int? {
+    package static func parse(_ text: some Collection<UInt8>) -> Int? {
         guard (2...9).contains(text.count), let unit = Array(text).last else { return nil }
         let digits = text.dropLast()
         guard digits.allSatisfy({ (48...57).contains($0) }) else { return nil }

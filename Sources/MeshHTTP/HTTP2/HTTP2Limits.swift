@@ -28,13 +28,13 @@ package struct HTTP2Limits: Sendable {
 }
 
 /// Counts frames that carry nothing against a burst and a rate: a token bucket.
-struct FloodGuard {
+package struct FloodGuard {
     private let burst: Int64
     private let perSecond: Int64
     private var milliTokens: Int64
     private var lastNanoseconds: Int64
 
-    init(burst: Int, perSecond: Int, nowNanoseconds: Int64) {
+    package init(burst: Int, perSecond: Int, nowNanoseconds: Int64) {
         self.burst = Int64(burst)
         self.perSecond = Int64(perSecond)
         milliTokens = self.burst * 1000
@@ -42,7 +42,7 @@ struct FloodGuard {
     }
 
     /// False when this frame is one too many.
-    mutating func admit(nowNanoseconds: Int64) -> Bool {
+    package mutating func admit(nowNanoseconds: Int64) -> Bool {
         let elapsedMilliseconds = min(max(0, nowNanoseconds - lastNanoseconds) / 1_000_000, 3_600_000)
         if elapsedMilliseconds > 0 {
             milliTokens = min(burst * 1000, milliTokens + elapsedMilliseconds * perSecond)

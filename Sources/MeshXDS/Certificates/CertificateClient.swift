@@ -23,7 +23,7 @@ package final class CertificateClient {
     }
 
     /// For a test without certificates.
-    init(plaintextOn loop: EventLoop) {
+    package init(plaintextOn loop: EventLoop) {
         self.loop = loop
         expectedIdentity = nil
     }

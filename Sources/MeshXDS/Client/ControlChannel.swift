@@ -61,7 +61,7 @@ package final class ControlChannel {
     }
 
     /// Without TLS and identity, for a test.
-    init(loop: EventLoop, identity: SPIFFEID?, seed: UInt64, mayBePlaintext: Bool, limits: HTTP2Limits = HTTP2Limits()) {
+    package init(loop: EventLoop, identity: SPIFFEID?, seed: UInt64, mayBePlaintext: Bool, limits: HTTP2Limits = HTTP2Limits()) {
         self.loop = loop
         self.expectedIdentity = identity
         self.mayBePlaintext = mayBePlaintext

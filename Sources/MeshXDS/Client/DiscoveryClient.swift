@@ -3,7 +3,6 @@ package import MeshAddress
 package import MeshCore
 package import MeshHTTP
 package import MeshIO
-internal import SwiftProtobuf
 
 /// A sidecar's end of the discovery stream: subscribes to what its application dials and keeps the answers fresh.
 ///
@@ -169,33 +168,7 @@ package final class DiscoveryClient {
         isSynchronized = false
         toSubscribe = []
         toUnsubscribe = []
-        send(.trustBundle, isFirst: true) { $0.resourceNamesSubscribe = ["*"] }
-        send(.sidecar) { $0.resourceNamesSubscribe = [pod.description] }
-        // What is held is told before the subscriptions that imply it.
-        if !view.services.isEmpty, view.versions(.endpoint).count <= 50_000 {
-            send(.service) { _ in }
-            send(.endpoint) { _ in }
-        }
-        // Sent without a name too: it ends what is told as held.
-        send(.destination) { $0.resourceNamesSubscribe = view.subscriptions.map(\.description).sorted() }
-    }
-
-    /// A stream's first request of a type.
-    private func send(
-        _ type: ResourceType, isFirst: Bool = false, _ fill: (inout Envoy_Service_Discovery_V3_DeltaDiscoveryRequest) -> Void
-    ) {
-        var request = Envoy_Service_Discovery_V3_DeltaDiscoveryRequest()
-        request.typeURL = type.typeURL
-        if isFirst {
-            request.node = .with {
-                $0.id = pod.description
-                $0.userAgentName = "apus-proxy"
-                $0.userAgentVersion = version
-            }
-        }
-        request.initialResourceVersions = view.versions(type)
-        fill(&request)
-        call?.send(ResourceEncoding.bytes(request))
+        for request in view.openingRequests(version: version) { call.send(ResourceEncoding.bytes(request)) }
     }
 
     private func flushSubscriptions() {
@@ -210,18 +183,7 @@ package final class DiscoveryClient {
     }
 
     private func acknowledge(_ typeURL: String, _ nonce: String, _ refusals: [ResourceRefusal]) {
-        var request = Envoy_Service_Discovery_V3_DeltaDiscoveryRequest()
-        request.typeURL = typeURL
-        request.responseNonce = nonce
-        if !refusals.isEmpty {
-            request.errorDetail = .with {
-                $0.code = Int32(GRPCStatus.Code.invalidArgument.rawValue)
-                $0.message = refusals.prefix(16).map { "\($0.name): \($0.reason)" }.joined(separator: "; ")
-                $0.details = refusals.prefix(16).compactMap {
-                    try? Google_Protobuf_Any(message: TelemetryWire.encode($0))
-                }
-            }
-        }
+        let request = DiscoveryView.acknowledgement(typeURL: typeURL, nonce: nonce, refusals: refusals)
         call?.send(ResourceEncoding.bytes(request))
     }
 

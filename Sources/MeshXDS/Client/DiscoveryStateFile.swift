@@ -1,21 +1,21 @@
 internal import Glibc
-internal import MeshAPI
+package import MeshAPI
 internal import SwiftProtobuf
 
 /// The last known state of a sidecar on disk: a header, then a DeltaDiscoveryResponse for each type, each with its length.
 ///
 /// Written beside and renamed, so that a reader sees the old or the new one; what is torn all the same is told by its checksum.
-enum DiscoveryStateFile {
+package enum DiscoveryStateFile {
     /// Of a file that is read or written; a larger state is not kept.
-    static let sizeLimit = 64 * 1024 * 1024
+    package static let sizeLimit = 64 * 1024 * 1024
     private static let magic: [UInt8] = Array("APUSDSC1".utf8)
     private static let headerLength = 24
 
-    struct Problem: Error, Equatable, CustomStringConvertible {
-        let description: String
+    package struct Problem: Error, Equatable, CustomStringConvertible {
+        package let description: String
     }
 
-    static func encode(_ view: DiscoveryView) -> [UInt8] {
+    package static func encode(_ view: DiscoveryView) -> [UInt8] {
         var payload = ProtobufWriter()
         for type in ResourceType.allCases {
             let resources = view.resources(type)
@@ -30,7 +30,7 @@ enum DiscoveryStateFile {
             + payload.output
     }
 
-    static func decode(_ bytes: [UInt8]) throws(Problem) -> [Envoy_Service_Discovery_V3_DeltaDiscoveryResponse] {
+    package static func decode(_ bytes: [UInt8]) throws(Problem) -> [Envoy_Service_Discovery_V3_DeltaDiscoveryResponse] {
         guard bytes.count >= headerLength, Array(bytes[..<8]) == magic else {
             throw Problem(description: "it is not a discovery state of this version")
         }
@@ -52,7 +52,7 @@ enum DiscoveryStateFile {
     }
 
     /// Nil when there is no file.
-    static func read(_ path: String) throws(Problem) -> [UInt8]? {
+    package static func read(_ path: String) throws(Problem) -> [UInt8]? {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else {
             if errno == ENOENT { return nil }
@@ -75,7 +75,7 @@ enum DiscoveryStateFile {
         return Array(bytes[..<filled])
     }
 
-    static func write(_ bytes: [UInt8], _ path: String) throws(Problem) {
+    package static func write(_ bytes: [UInt8], _ path: String) throws(Problem) {
         guard bytes.count <= sizeLimit else {
             throw Problem(description: "the state has \(bytes.count) bytes, \(sizeLimit) are permitted")
         }

@@ -1,11 +1,11 @@
 internal import FoundationEssentials
-internal import MeshAPI
-internal import MeshAddress
-internal import MeshCore
+package import MeshAPI
+package import MeshAddress
+package import MeshCore
 internal import SwiftProtobuf
 
 /// Something that a sidecar learnt, in the order in which it is to be told.
-enum DiscoveryChange: Equatable {
+package enum DiscoveryChange: Equatable {
     case service(Service)
     case serviceRemoved(ObjectName)
     case endpoint(Endpoint)
@@ -19,52 +19,52 @@ enum DiscoveryChange: Equatable {
 
 /// What a sidecar holds of the mesh, without I/O: responses come in, changes come out. A resource that cannot be used is refused
 /// with its reason, and what was held before stays.
-struct DiscoveryView {
-    struct Held<Value: Equatable>: Equatable {
-        var value: Value
-        var version: String
+package struct DiscoveryView {
+    package struct Held<Value: Equatable>: Equatable {
+        package var value: Value
+        package var version: String
     }
 
-    struct HeldService: Equatable {
-        var service: Held<Service>?
-        var endpoints: [IPAddress: Held<Endpoint>] = [:]
+    package struct HeldService: Equatable {
+        package var service: Held<Service>?
+        package var endpoints: [IPAddress: Held<Endpoint>] = [:]
         /// Destinations that lead to it.
-        var references = 0
+        package var references = 0
         /// Since when nothing does; meaningless while something does.
-        var unreferencedNanoseconds: Int64
+        package var unreferencedNanoseconds: Int64
     }
 
-    struct Outcome {
-        var changes: [DiscoveryChange] = []
-        var refusals: [ResourceRefusal] = []
+    package struct Outcome {
+        package var changes: [DiscoveryChange] = []
+        package var refusals: [ResourceRefusal] = []
     }
 
     /// Of all services together.
-    static let endpointLimit = 100_000
-    static let serviceLimit = 20_000
+    package static let endpointLimit = 100_000
+    package static let serviceLimit = 20_000
     /// A service arrives before the destination that leads to it; one that nothing leads to after so long was sent in vain.
-    static let unreferencedNanoseconds: Int64 = 30_000_000_000
+    package static let unreferencedNanoseconds: Int64 = 30_000_000_000
 
-    let pod: ObjectName
+    package let pod: ObjectName
     /// Answers are taken for these only.
-    private(set) var subscriptions: Set<SocketAddress> = []
-    private(set) var destinations: [SocketAddress: Held<Destination>] = [:]
-    private(set) var services: [ObjectName: HeldService] = [:]
-    private(set) var configuration: Held<SidecarConfiguration>?
-    private(set) var trustBundles: [String: Held<TrustBundle>] = [:]
+    package private(set) var subscriptions: Set<SocketAddress> = []
+    package private(set) var destinations: [SocketAddress: Held<Destination>] = [:]
+    package private(set) var services: [ObjectName: HeldService] = [:]
+    package private(set) var configuration: Held<SidecarConfiguration>?
+    package private(set) var trustBundles: [String: Held<TrustBundle>] = [:]
     private var endpointCount = 0
 
-    init(pod: ObjectName) {
+    package init(pod: ObjectName) {
         self.pod = pod
     }
 
     // MARK: Subscriptions
 
-    mutating func subscribe(_ address: SocketAddress) -> Bool {
+    package mutating func subscribe(_ address: SocketAddress) -> Bool {
         subscriptions.insert(address).inserted
     }
 
-    mutating func unsubscribe(_ address: SocketAddress, nowNanoseconds: Int64) -> [DiscoveryChange] {
+    package mutating func unsubscribe(_ address: SocketAddress, nowNanoseconds: Int64) -> [DiscoveryChange] {
         guard subscriptions.remove(address) != nil else { return [] }
         guard let held = destinations.removeValue(forKey: address) else { return [] }
         var changes: [DiscoveryChange] = [.destinationForgotten(address)]
@@ -85,7 +85,7 @@ struct DiscoveryView {
     }
 
     /// Drops services that were sent and that nothing leads to.
-    mutating func sweep(nowNanoseconds: Int64) -> [DiscoveryChange] {
+    package mutating func sweep(nowNanoseconds: Int64) -> [DiscoveryChange] {
         var changes: [DiscoveryChange] = []
         for (name, held) in services
         where held.references == 0 && nowNanoseconds - held.unreferencedNanoseconds > DiscoveryView.unreferencedNanoseconds {
@@ -97,7 +97,7 @@ struct DiscoveryView {
     // MARK: What is held
 
     /// Name → version of every resource of a type.
-    func versions(_ type: ResourceType) -> [String: String] {
+    package func versions(_ type: ResourceType) -> [String: String] {
         switch type {
         case .trustBundle: trustBundles.mapValues(\.version)
         case .sidecar: configuration.map { [pod.description: $0.version] } ?? [:]
@@ -117,7 +117,7 @@ struct DiscoveryView {
     }
 
     /// Every resource of a type, encoded with the version under which it came.
-    func resources(_ type: ResourceType) -> [EncodedResource] {
+    package func resources(_ type: ResourceType) -> [EncodedResource] {
         func encoded(_ name: String, _ message: some Message, _ version: String) -> EncodedResource {
             EncodedResource(type, name: name, message: ResourceEncoding.bytes(message), version: version)
         }
@@ -143,7 +143,7 @@ struct DiscoveryView {
 
     // MARK: Responses
 
-    mutating func apply(
+    package mutating func apply(
         _ response: Envoy_Service_Discovery_V3_DeltaDiscoveryResponse, _ type: ResourceType, nowNanoseconds: Int64
     ) -> Outcome {
         var outcome = Outcome()

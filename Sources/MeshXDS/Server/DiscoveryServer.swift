@@ -67,7 +67,7 @@ package final class DiscoveryServer {
     }
 
     /// With another way to learn who a peer is, for a test without certificates.
-    init(
+    package init(
         loop: EventLoop, source: any DiscoverySource, delegate: any DiscoveryServerDelegate, limits: Limits,
         identify: @escaping (GRPCServerCall) -> SPIFFEID?
     ) {

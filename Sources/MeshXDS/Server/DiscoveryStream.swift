@@ -2,7 +2,6 @@ internal import MeshAPI
 internal import MeshCore
 internal import MeshHTTP
 internal import MeshIO
-internal import SwiftProtobuf
 
 /// One sidecar's gRPC stream: requests in, responses out as the stream takes them. The deciding is `DiscoveryTable`'s.
 final class DiscoveryStream: GRPCServerHandler {
@@ -73,37 +72,9 @@ final class DiscoveryStream: GRPCServerHandler {
     private func handle(_ request: Envoy_Service_Discovery_V3_DeltaDiscoveryRequest) {
         if subscriber == nil, !authorize(request) { return }
         guard let subscriber else { return }
-        guard let type = ResourceType(typeURL: request.typeURL) else {
-            return refuse(.invalidArgument, "type_url '\(request.typeURL)' is not a type of this server")
-        }
-        if !request.responseNonce.isEmpty { acknowledge(request, type, subscriber) }
-        if !request.initialResourceVersions.isEmpty {
-            server.table.claim(type, request.initialResourceVersions, subscriber)
-        }
-        switch type {
-        case .trustBundle:
-            server.table.subscribeToTrustBundles(subscriber)
-        case .sidecar:
-            for name in request.resourceNamesSubscribe {
-                guard name == subscriber.pod.description else {
-                    return refuse(.permissionDenied, "'\(name)' is not this sidecar's pod \(subscriber.pod)")
-                }
-                server.table.subscribeToSelf(subscriber)
-            }
-        case .destination:
-            for name in request.resourceNamesUnsubscribe { server.table.unsubscribe(from: name, subscriber) }
-            for name in request.resourceNamesSubscribe {
-                guard server.table.subscribe(to: name, subscriber) else {
-                    return refuse(
-                        .resourceExhausted, "a sidecar may subscribe to \(DiscoveryLimits.subscriptions) destinations")
-                }
-            }
-            server.table.endClaims(subscriber)
-        case .service, .endpoint:
-            guard request.resourceNamesSubscribe.isEmpty else {
-                return refuse(.invalidArgument, "\(type.name) is implied by a destination and cannot be subscribed to")
-            }
-        }
+        let failure = server.table.handle(request, subscriber)
+        if !request.responseNonce.isEmpty { server.tellConverged() }
+        if let failure { return refuse(failure.code, failure.message) }
         server.flushSoon()
         tellStatus()
     }
@@ -122,30 +93,6 @@ final class DiscoveryStream: GRPCServerHandler {
         version = String(request.node.userAgentVersion.prefix(64))
         subscriber = Subscriber(id: id, pod: pod)
         return true
-    }
-
-    private func acknowledge(
-        _ request: Envoy_Service_Discovery_V3_DeltaDiscoveryRequest, _ type: ResourceType, _ subscriber: Subscriber
-    ) {
-        var refusals: [ResourceRefusal]?
-        if request.hasErrorDetail {
-            let details = request.errorDetail.details.prefix(Subscriber.refusalLimit).compactMap { any in
-                try? Apus_V1_RefusedResource(unpackingAny: any)
-            }
-            refusals = details.map {
-                ResourceRefusal(
-                    type: type.name, name: String($0.name.prefix(512)), version: String($0.version.prefix(64)),
-                    reason: String($0.reason.prefix(512)))
-            }
-            if details.isEmpty {
-                refusals = [
-                    ResourceRefusal(
-                        type: type.name, name: "", version: "", reason: String(request.errorDetail.message.prefix(512)))
-                ]
-            }
-        }
-        server.table.acknowledged(request.responseNonce, refusals: refusals, subscriber)
-        server.tellConverged()
     }
 
     func receivedEnd(on call: GRPCServerCall) {

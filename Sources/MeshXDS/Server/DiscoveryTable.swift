@@ -1,37 +1,36 @@
-internal import MeshAPI
-internal import MeshAddress
-internal import MeshCore
+package import MeshAddress
+package import MeshCore
 
 /// Everything that a discovery server knows, without a socket or a clock: topics, subscribers, and what each has still to be told.
 ///
 /// Subscriptions and changes come in, `takeResponse` gives what a stream should be sent next. A topic exists only while somebody
 /// subscribes to it, and reads its resources from the source when it begins.
-struct DiscoveryTable {
-    weak var source: (any DiscoverySource)?
+package struct DiscoveryTable {
+    package weak var source: (any DiscoverySource)?
     private var topics: [Topic.Key: Topic] = [:]
     /// Ports of the destinations that are subscribed to.
     private var destinationPorts: [IPAddress: Set<UInt16>] = [:]
     private var nextSerial: UInt64 = 1
     private var writer = ProtobufWriter()
     /// Counts changes: `system_version_info`.
-    private(set) var version: UInt64 = 0
-    private(set) var statistics = DiscoveryServer.Statistics()
+    package private(set) var version: UInt64 = 0
+    package private(set) var statistics = DiscoveryServer.Statistics()
     /// Subscribers that have something to be sent since the last `takeScheduled`.
     private var scheduled: [Subscriber] = []
     /// Changes that everybody acknowledged since the last `takeConverged`.
     private var converged: [Change] = []
 
-    init(source: any DiscoverySource) {
+    package init(source: any DiscoverySource) {
         self.source = source
     }
 
-    mutating func takeScheduled() -> [Subscriber] {
+    package mutating func takeScheduled() -> [Subscriber] {
         defer { scheduled.removeAll(keepingCapacity: true) }
         for subscriber in scheduled { subscriber.isScheduled = false }
         return scheduled
     }
 
-    mutating func takeConverged() -> [Change] {
+    package mutating func takeConverged() -> [Change] {
         defer { converged.removeAll(keepingCapacity: true) }
         return converged
     }
@@ -45,27 +44,27 @@ struct DiscoveryTable {
     // MARK: Subscribing
 
     /// What the sidecar held when it connected, so that it is sent only what differs.
-    mutating func claim(_ type: ResourceType, _ versions: [String: String], _ subscriber: Subscriber) {
+    package mutating func claim(_ type: ResourceType, _ versions: [String: String], _ subscriber: Subscriber) {
         guard subscriber.mayClaim, subscriber.claimedCount + versions.count <= 100_000 else { return }
         subscriber.claimedCount += versions.count
         subscriber.claimed[Int(type.rawValue)].merge(versions) { $1 }
     }
 
-    mutating func subscribeToTrustBundles(_ subscriber: Subscriber) {
+    package mutating func subscribeToTrustBundles(_ subscriber: Subscriber) {
         let topic = topic(.trustBundles)
         guard subscriber.memberships[ObjectIdentifier(topic)] == nil else { return }
         join(subscriber, topic, honouringClaims: true)
         removeClaimed(.trustBundle, subscriber)
     }
 
-    mutating func subscribeToSelf(_ subscriber: Subscriber) {
+    package mutating func subscribeToSelf(_ subscriber: Subscriber) {
         let topic = topic(.sidecar(subscriber.pod))
         guard subscriber.memberships[ObjectIdentifier(topic)] == nil else { return }
         join(subscriber, topic, honouringClaims: true)
     }
 
     /// False when the subscriber has as many as it may.
-    mutating func subscribe(to name: String, _ subscriber: Subscriber) -> Bool {
+    package mutating func subscribe(to name: String, _ subscriber: Subscriber) -> Bool {
         guard let address = SocketAddress(name), address.description == name else {
             // Not the name of a destination, so there is none.
             subscriber.removals[Int(ResourceType.destination.rawValue)].append(name)
@@ -88,7 +87,7 @@ struct DiscoveryTable {
         return true
     }
 
-    mutating func unsubscribe(from name: String, _ subscriber: Subscriber) {
+    package mutating func unsubscribe(from name: String, _ subscriber: Subscriber) {
         guard let address = SocketAddress(name), subscriber.destinations.remove(address) != nil,
             let topic = topics[.destination(address)]
         else { return }
@@ -97,7 +96,7 @@ struct DiscoveryTable {
     }
 
     /// After the first request for destinations: what the sidecar held and nothing leads to any more is gone.
-    mutating func endClaims(_ subscriber: Subscriber) {
+    package mutating func endClaims(_ subscriber: Subscriber) {
         guard subscriber.mayClaim else { return }
         subscriber.mayClaim = false
         removeClaimed(.service, subscriber)
@@ -113,7 +112,7 @@ struct DiscoveryTable {
         schedule(subscriber)
     }
 
-    mutating func close(_ subscriber: Subscriber) {
+    package mutating func close(_ subscriber: Subscriber) {
         for membership in Array(subscriber.memberships.values) {
             subscriber.memberships[ObjectIdentifier(membership.topic)]?.references = 1
             leave(subscriber, membership.topic)
@@ -133,16 +132,16 @@ struct DiscoveryTable {
         case .destination(let address):
             destinationPorts[address.ip, default: []].insert(address.port)
             let destination = source?.destination(for: address) ?? .unknown
-            topic.service = DiscoveryTable.service(of: destination)
-            track(DiscoveryTable.encode(destination, address), .destination, address.description, topic)
+            topic.service = Topic.service(of: destination)
+            track(EncodedResource.make(destination, address), .destination, address.description, topic)
         case .service(let name):
-            track(source?.service(name).map { DiscoveryTable.encode($0) }, .service, name.description, topic)
+            track(source?.service(name).map { EncodedResource.make($0) }, .service, name.description, topic)
             loadEndpoints(name, topic)
         case .sidecar(let pod):
-            track(source?.configuration(of: pod).map { DiscoveryTable.encode($0, pod) }, .sidecar, pod.description, topic)
+            track(source?.configuration(of: pod).map { EncodedResource.make($0, pod) }, .sidecar, pod.description, topic)
         case .trustBundles:
             for bundle in source?.trustBundles() ?? [] {
-                track(DiscoveryTable.encode(bundle), .trustBundle, bundle.trustDomain, topic)
+                track(EncodedResource.make(bundle), .trustBundle, bundle.trustDomain, topic)
             }
         }
         return topic
@@ -150,7 +149,7 @@ struct DiscoveryTable {
 
     private mutating func loadEndpoints(_ service: ObjectName, _ topic: Topic) {
         for endpoint in source?.endpoints(of: service) ?? [] {
-            let encoded = DiscoveryTable.encode(endpoint)
+            let encoded = EncodedResource.make(endpoint)
             track(encoded, .endpoint, encoded.name, topic)
         }
     }
@@ -240,15 +239,15 @@ struct DiscoveryTable {
 
     // MARK: Changes
 
-    mutating func destinationsChanged(at ip: IPAddress, _ change: Change) -> Bool {
+    package mutating func destinationsChanged(at ip: IPAddress, _ change: Change) -> Bool {
         var isChanged = false
         for port in destinationPorts[ip] ?? [] {
             let address = SocketAddress(ip, port)
             guard let topic = topics[.destination(address)] else { continue }
             let destination = source?.destination(for: address) ?? .unknown
-            let service = DiscoveryTable.service(of: destination)
+            let service = Topic.service(of: destination)
             let resource = track(nil, .destination, address.description, topic)
-            if update(resource, DiscoveryTable.encode(destination, address), topic, change) { isChanged = true }
+            if update(resource, EncodedResource.make(destination, address), topic, change) { isChanged = true }
             guard service != topic.service else { continue }
             let old = topic.service
             topic.service = service
@@ -260,9 +259,9 @@ struct DiscoveryTable {
         return isChanged
     }
 
-    mutating func serviceChanged(_ name: ObjectName, _ change: Change) -> Bool {
+    package mutating func serviceChanged(_ name: ObjectName, _ change: Change) -> Bool {
         guard let topic = topics[.service(name)] else { return false }
-        let encoded = source?.service(name).map { DiscoveryTable.encode($0) }
+        let encoded = source?.service(name).map { EncodedResource.make($0) }
         let resource = track(nil, .service, name.description, topic)
         let wasThere = resource.encoded != nil
         let isChanged = update(resource, encoded, topic, change)
@@ -276,27 +275,27 @@ struct DiscoveryTable {
         return isChanged
     }
 
-    mutating func endpointChanged(_ endpoint: Endpoint, _ change: Change) -> Bool {
+    package mutating func endpointChanged(_ endpoint: Endpoint, _ change: Change) -> Bool {
         guard let topic = topics[.service(endpoint.service)] else { return false }
-        let encoded = DiscoveryTable.encode(endpoint)
+        let encoded = EncodedResource.make(endpoint)
         let resource = track(nil, .endpoint, encoded.name, topic)
         return update(resource, encoded, topic, change)
     }
 
-    mutating func endpointRemoved(service: ObjectName, address: IPAddress, _ change: Change) -> Bool {
+    package mutating func endpointRemoved(service: ObjectName, address: IPAddress, _ change: Change) -> Bool {
         guard let topic = topics[.service(service)], let resource = topic.resources["\(service)/\(address)"] else {
             return false
         }
         return update(resource, nil, topic, change)
     }
 
-    mutating func configurationChanged(of pod: ObjectName, _ change: Change) -> Bool {
+    package mutating func configurationChanged(of pod: ObjectName, _ change: Change) -> Bool {
         guard let topic = topics[.sidecar(pod)] else { return false }
         let resource = track(nil, .sidecar, pod.description, topic)
-        return update(resource, source?.configuration(of: pod).map { DiscoveryTable.encode($0, pod) }, topic, change)
+        return update(resource, source?.configuration(of: pod).map { EncodedResource.make($0, pod) }, topic, change)
     }
 
-    mutating func trustBundlesChanged(_ change: Change) -> Bool {
+    package mutating func trustBundlesChanged(_ change: Change) -> Bool {
         guard let topic = topics[.trustBundles] else { return false }
         var isChanged = false
         let bundles = source?.trustBundles() ?? []
@@ -306,7 +305,7 @@ struct DiscoveryTable {
         }
         for bundle in bundles {
             let resource = track(nil, .trustBundle, bundle.trustDomain, topic)
-            if update(resource, DiscoveryTable.encode(bundle), topic, change) { isChanged = true }
+            if update(resource, EncodedResource.make(bundle), topic, change) { isChanged = true }
         }
         return isChanged
     }
@@ -362,7 +361,7 @@ struct DiscoveryTable {
     }
 
     /// Nothing more is added to a change.
-    mutating func seal(_ change: Change) {
+    package mutating func seal(_ change: Change) {
         change.isSealed = true
         if change.remaining == 0, change.subscribers > 0 { converged.append(change) }
     }
@@ -371,7 +370,7 @@ struct DiscoveryTable {
 
     /// The next response for a subscriber, written into a buffer that is valid until the next one; nil when it has all, or too
     /// much of it unacknowledged.
-    mutating func withResponse<Result>(
+    package mutating func withResponse<Result>(
         for subscriber: Subscriber, nowNanoseconds: Int64, _ body: (UnsafeRawBufferPointer) -> Result
     ) -> Result? {
         guard subscriber.outstanding.count < Subscriber.outstandingLimit else {
@@ -464,7 +463,7 @@ struct DiscoveryTable {
     // MARK: Acknowledgements
 
     /// Of the response with this nonce; unknown ones are ignored.
-    mutating func acknowledged(_ nonce: String, refusals: [ResourceRefusal]?, _ subscriber: Subscriber) {
+    package mutating func acknowledged(_ nonce: String, refusals: [ResourceRefusal]?, _ subscriber: Subscriber) {
         guard let number = UInt64(nonce), let index = subscriber.outstanding.firstIndex(where: { $0.nonce == number }) else {
             statistics.strayAcknowledgements += 1
             return
@@ -481,36 +480,5 @@ struct DiscoveryTable {
         }
         complete(entry.changes)
         if subscriber.hasWork { schedule(subscriber) }
-    }
-
-    // MARK: Encoding
-
-    static func service(of destination: Destination) -> ObjectName? {
-        guard case .service(let name, _) = destination else { return nil }
-        return name
-    }
-
-    static func encode(_ destination: Destination, _ address: SocketAddress) -> EncodedResource {
-        EncodedResource(
-            .destination, name: address.description, message: ResourceEncoding.bytes(ResourceEncoding.encode(destination)))
-    }
-
-    static func encode(_ service: Service) -> EncodedResource {
-        EncodedResource(
-            .service, name: service.name.description, message: ResourceEncoding.bytes(ResourceEncoding.encode(service)))
-    }
-
-    static func encode(_ endpoint: Endpoint) -> EncodedResource {
-        EncodedResource(.endpoint, name: endpoint.id, message: ResourceEncoding.bytes(ResourceEncoding.encode(endpoint)))
-    }
-
-    static func encode(_ configuration: SidecarConfiguration, _ pod: ObjectName) -> EncodedResource {
-        EncodedResource(
-            .sidecar, name: pod.description, message: ResourceEncoding.bytes(ResourceEncoding.encode(configuration)))
-    }
-
-    static func encode(_ bundle: TrustBundle) -> EncodedResource {
-        EncodedResource(
-            .trustBundle, name: bundle.trustDomain, message: ResourceEncoding.bytes(ResourceEncoding.encode(bundle)))
     }
 }

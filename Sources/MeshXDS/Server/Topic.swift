@@ -1,20 +1,20 @@
-internal import MeshAddress
-internal import MeshCore
+package import MeshAddress
+package import MeshCore
 
 /// A resource that some sidecar is subscribed to, as it is now.
-final class TrackedResource {
+package final class TrackedResource {
     /// Never reused, so that what a subscriber was sent can be kept by number.
-    let serial: UInt64
-    let type: ResourceType
-    let name: String
+    package let serial: UInt64
+    package let type: ResourceType
+    package let name: String
     /// Nil when there is no such resource (any more).
-    var encoded: EncodedResource?
+    package var encoded: EncodedResource?
     /// Counts its changes.
-    var generation: UInt32 = 0
+    package var generation: UInt32 = 0
     /// Subscribers that have still to be told of the last change.
-    var pending = 0
+    package var pending = 0
 
-    init(serial: UInt64, type: ResourceType, name: String, encoded: EncodedResource?) {
+    package init(serial: UInt64, type: ResourceType, name: String, encoded: EncodedResource?) {
         self.serial = serial
         self.type = type
         self.name = name
@@ -23,8 +23,8 @@ final class TrackedResource {
 }
 
 /// Resources that are subscribed to together.
-final class Topic {
-    enum Key: Hashable {
+package final class Topic {
+    package enum Key: Hashable {
         case destination(SocketAddress)
         /// A service with all its endpoints.
         case service(ObjectName)
@@ -32,35 +32,40 @@ final class Topic {
         case trustBundles
     }
 
-    let key: Key
+    package let key: Key
     /// By name; one that is gone stays until everybody was told.
-    var resources: [String: TrackedResource] = [:]
-    var subscribers: ContiguousArray<Subscriber> = []
+    package var resources: [String: TrackedResource] = [:]
+    package var subscribers: ContiguousArray<Subscriber> = []
     /// Of a destination: the service that it leads to.
-    var service: ObjectName?
+    package var service: ObjectName?
 
-    init(_ key: Key) {
+    package init(_ key: Key) {
         self.key = key
+    }
+
+    static func service(of destination: Destination) -> ObjectName? {
+        guard case .service(let name, _) = destination else { return nil }
+        return name
     }
 }
 
 /// One change (or several that arrived within the same 2 ms) on its way to those who subscribed.
-final class Change {
+package final class Change {
     /// The first of them, in monotonic nanoseconds.
-    var arrivedNanoseconds: UInt64
-    var subscribers = 0
-    var remaining = 0
-    var isSealed = false
+    package var arrivedNanoseconds: UInt64
+    package var subscribers = 0
+    package var remaining = 0
+    package var isSealed = false
 
-    init(arrivedNanoseconds: UInt64) {
+    package init(arrivedNanoseconds: UInt64) {
         self.arrivedNanoseconds = arrivedNanoseconds
     }
 }
 
 /// One sidecar's stream: what it wants, what it was sent, what it acknowledged. Never a queue of messages: a change marks its
 /// resource, and the message is written from what the resource is when the stream can take it.
-final class Subscriber {
-    struct Membership {
+package final class Subscriber {
+    package struct Membership {
         let topic: Topic
         /// In `topic.subscribers`.
         var index: Int
@@ -68,60 +73,60 @@ final class Subscriber {
         var references: Int
     }
 
-    struct Outstanding {
-        let nonce: UInt64
-        let type: ResourceType
-        let sentNanoseconds: Int64
-        var changes: [Change]
+    package struct Outstanding {
+        package let nonce: UInt64
+        package let type: ResourceType
+        package let sentNanoseconds: Int64
+        package var changes: [Change]
     }
 
     /// Responses that may be unacknowledged before the rest waits.
-    static let outstandingLimit = 32
-    static let refusalLimit = 16
-    static let changeLimit = 64
+    package static let outstandingLimit = 32
+    package static let refusalLimit = 16
+    package static let changeLimit = 64
 
-    let id: UInt64
-    let pod: ObjectName
-    var memberships: [ObjectIdentifier: Membership] = [:]
-    var destinations: Set<SocketAddress> = []
+    package let id: UInt64
+    package let pod: ObjectName
+    package var memberships: [ObjectIdentifier: Membership] = [:]
+    package var destinations: Set<SocketAddress> = []
     /// Serial → generation.
-    var sent: [UInt64: UInt32] = [:]
+    package var sent: [UInt64: UInt32] = [:]
     /// By type; an entry counts only while its serial is in `dirtySerials`.
-    var dirty = [[TrackedResource]](repeating: [], count: ResourceType.allCases.count)
-    var dirtySerials: Set<UInt64> = []
+    package var dirty = [[TrackedResource]](repeating: [], count: ResourceType.allCases.count)
+    package var dirtySerials: Set<UInt64> = []
     /// By type: what the sidecar held when it connected, name → version.
-    var claimed = [[String: String]](repeating: [:], count: ResourceType.allCases.count)
-    var claimedCount = 0
-    var mayClaim = true
+    package var claimed = [[String: String]](repeating: [:], count: ResourceType.allCases.count)
+    package var claimedCount = 0
+    package var mayClaim = true
     /// By type: names to say «removed» of.
-    var removals = [[String]](repeating: [], count: ResourceType.allCases.count)
+    package var removals = [[String]](repeating: [], count: ResourceType.allCases.count)
     /// Services whose endpoints the sidecar must forget before it takes those that follow.
-    var freshServices: [ObjectName] = []
-    var outstanding: [Outstanding] = []
-    var nextNonce: UInt64 = 1
-    var changes: [Change] = []
-    var refusals: [ResourceRefusal] = []
+    package var freshServices: [ObjectName] = []
+    package var outstanding: [Outstanding] = []
+    package var nextNonce: UInt64 = 1
+    package var changes: [Change] = []
+    package var refusals: [ResourceRefusal] = []
     /// In the list of those to be flushed.
-    var isScheduled = false
+    package var isScheduled = false
 
-    init(id: UInt64, pod: ObjectName) {
+    package init(id: UInt64, pod: ObjectName) {
         self.id = id
         self.pod = pod
     }
 
-    var hasWork: Bool {
+    package var hasWork: Bool {
         !dirtySerials.isEmpty || !freshServices.isEmpty || removals.contains { !$0.isEmpty }
     }
 
-    var isCurrent: Bool { !hasWork && outstanding.isEmpty && refusals.isEmpty }
+    package var isCurrent: Bool { !hasWork && outstanding.isEmpty && refusals.isEmpty }
 
-    func mark(_ resource: TrackedResource) {
+    package func mark(_ resource: TrackedResource) {
         guard dirtySerials.insert(resource.serial).inserted else { return }
         dirty[Int(resource.type.rawValue)].append(resource)
         resource.pending += 1
     }
 
-    func unmark(_ resource: TrackedResource) {
+    package func unmark(_ resource: TrackedResource) {
         guard dirtySerials.remove(resource.serial) != nil else { return }
         resource.pending -= 1
     }

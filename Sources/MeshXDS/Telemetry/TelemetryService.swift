@@ -50,7 +50,7 @@ package final class TelemetryService {
             identify: { CertificateIdentity.identity(uriSANs: $0.peerURISANs) })
     }
 
-    init(
+    package init(
         loop: EventLoop, receiver: any TelemetryReceiver, limits: Limits, identify: @escaping (GRPCServerCall) -> SPIFFEID?
     ) {
         self.loop = loop

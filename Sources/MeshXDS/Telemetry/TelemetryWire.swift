@@ -1,16 +1,16 @@
 internal import FoundationEssentials
-internal import MeshAPI
+package import MeshAPI
 internal import MeshAddress
-internal import MeshCore
+package import MeshCore
 internal import SwiftProtobuf
 
 /// Telemetry values to and from `proto/apus/v1/telemetry.proto`.
-enum TelemetryWire {
-    static let method = "/apus.v1.Telemetry/Report"
+package enum TelemetryWire {
+    package static let method = "/apus.v1.Telemetry/Report"
 
     // MARK: Encoding
 
-    static func encode(_ report: TelemetryReport) -> Apus_V1_TelemetryReport {
+    package static func encode(_ report: TelemetryReport) -> Apus_V1_TelemetryReport {
         .with {
             $0.pod = ResourceEncoding.encode(report.pod)
             $0.sidecarVersion = report.sidecarVersion
@@ -31,7 +31,7 @@ enum TelemetryWire {
         }
     }
 
-    static func encode(_ refusal: ResourceRefusal) -> Apus_V1_RefusedResource {
+    package static func encode(_ refusal: ResourceRefusal) -> Apus_V1_RefusedResource {
         .with {
             $0.type = refusal.type
             $0.name = refusal.name
@@ -96,16 +96,16 @@ enum TelemetryWire {
     // MARK: Decoding
 
     /// What exceeds a limit is cut off; `dropped` says how many entries.
-    struct Decoded {
-        var report: TelemetryReport
-        var dropped: Int
+    package struct Decoded {
+        package var report: TelemetryReport
+        package var dropped: Int
     }
 
     /// Longer texts are cut: they become labels.
     private static let textLimit = 253
 
     /// - Parameter pod: whose stream it is; a message may repeat it or leave it out.
-    static func decode(_ message: Apus_V1_TelemetryReport, pod: ObjectName) throws(InvalidResource) -> Decoded {
+    package static func decode(_ message: Apus_V1_TelemetryReport, pod: ObjectName) throws(InvalidResource) -> Decoded {
         if message.hasPod {
             let named = try ResourceDecoding.decode(message.pod, "pod")
             guard named == pod else { throw InvalidResource("pod '\(named)' is not the stream's pod '\(pod)'") }

@@ -1,24 +1,24 @@
-internal import FoundationEssentials
-internal import MeshAPI
-internal import MeshAddress
-internal import MeshCore
-internal import SwiftProtobuf
+package import FoundationEssentials
+package import MeshAPI
+package import MeshAddress
+package import MeshCore
+package import SwiftProtobuf
 
 /// Why a message cannot be used: the field, its value and what was expected.
-struct InvalidResource: Error, Equatable, CustomStringConvertible {
-    let description: String
+package struct InvalidResource: Error, Equatable, CustomStringConvertible {
+    package let description: String
 
-    init(_ description: String) {
+    package init(_ description: String) {
         self.description = description
     }
 }
 
 /// Messages of `proto/apus/v1` as Core's values, checked: whatever comes out can be used without another check.
-enum ResourceDecoding {
+package enum ResourceDecoding {
     /// Entries of any list in a resource.
     private static let listLimit = 4096
 
-    static func message<Value: Message>(_ type: Value.Type, _ bytes: some SwiftProtobufContiguousBytes) throws(InvalidResource) -> Value {
+    package static func message<Value: Message>(_ type: Value.Type, _ bytes: some SwiftProtobufContiguousBytes) throws(InvalidResource) -> Value {
         do {
             return try Value(serializedBytes: bytes)
         } catch {
@@ -26,7 +26,7 @@ enum ResourceDecoding {
         }
     }
 
-    static func decode(_ name: Apus_V1_ObjectName, _ field: String) throws(InvalidResource) -> ObjectName {
+    package static func decode(_ name: Apus_V1_ObjectName, _ field: String) throws(InvalidResource) -> ObjectName {
         guard !name.namespace.isEmpty, !name.name.isEmpty, !name.namespace.utf8.contains(UInt8(ascii: "/")),
             !name.name.utf8.contains(UInt8(ascii: "/")), name.namespace.utf8.count <= 253, name.name.utf8.count <= 253
         else {
@@ -35,21 +35,21 @@ enum ResourceDecoding {
         return ObjectName(namespace: name.namespace, name: name.name)
     }
 
-    static func decode(_ address: Data, _ field: String) throws(InvalidResource) -> IPAddress {
+    package static func decode(_ address: Data, _ field: String) throws(InvalidResource) -> IPAddress {
         guard let address = IPAddress(bytes: address) else {
             throw InvalidResource("\(field) has \(address.count) bytes, an address has 4 or 16")
         }
         return address
     }
 
-    static func port(_ value: UInt32, _ field: String) throws(InvalidResource) -> UInt16 {
+    package static func port(_ value: UInt32, _ field: String) throws(InvalidResource) -> UInt16 {
         guard let port = UInt16(exactly: value), port > 0 else {
             throw InvalidResource("\(field) \(value) is not a port (1 to 65535)")
         }
         return port
     }
 
-    static func decode(_ value: Apus_V1_ApplicationProtocol, _ field: String) throws(InvalidResource) -> ApplicationProtocol? {
+    package static func decode(_ value: Apus_V1_ApplicationProtocol, _ field: String) throws(InvalidResource) -> ApplicationProtocol? {
         switch value {
         case .unspecified: return nil
         case .http1: return .http1
@@ -65,7 +65,7 @@ enum ResourceDecoding {
         guard count <= listLimit else { throw InvalidResource("\(field) has \(count) entries, \(listLimit) are permitted") }
     }
 
-    static func destination(_ bytes: some SwiftProtobufContiguousBytes) throws(InvalidResource) -> Destination {
+    package static func destination(_ bytes: some SwiftProtobufContiguousBytes) throws(InvalidResource) -> Destination {
         switch try message(Apus_V1_Destination.self, bytes).kind {
         case .service(let target):
             return .service(try decode(target.service, "service"), port: try port(target.port, "service.port"))
@@ -78,7 +78,7 @@ enum ResourceDecoding {
         }
     }
 
-    static func service(_ bytes: some SwiftProtobufContiguousBytes) throws(InvalidResource) -> Service {
+    package static func service(_ bytes: some SwiftProtobufContiguousBytes) throws(InvalidResource) -> Service {
         let message = try message(Apus_V1_Service.self, bytes)
         var service = Service(name: try decode(message.name, "name"))
         try checkCount(message.addresses.count, "addresses")
@@ -118,7 +118,7 @@ enum ResourceDecoding {
         return service
     }
 
-    static func endpoint(_ bytes: some SwiftProtobufContiguousBytes) throws(InvalidResource) -> Endpoint {
+    package static func endpoint(_ bytes: some SwiftProtobufContiguousBytes) throws(InvalidResource) -> Endpoint {
         let message = try message(Apus_V1_Endpoint.self, bytes)
         try checkCount(message.targetPorts.count, "target_ports")
         var ports: [UInt16: UInt16] = [:]
@@ -131,7 +131,7 @@ enum ResourceDecoding {
             workload: message.hasWorkload ? try decode(message.workload, "workload") : nil)
     }
 
-    static func identity(_ text: String, _ field: String) throws(InvalidResource) -> SPIFFEID? {
+    package static func identity(_ text: String, _ field: String) throws(InvalidResource) -> SPIFFEID? {
         if text.isEmpty { return nil }
         do {
             return try SPIFFEID(parsing: text)
@@ -140,7 +140,7 @@ enum ResourceDecoding {
         }
     }
 
-    static func decode(_ message: Apus_V1_Workload, _ field: String) throws(InvalidResource) -> Workload {
+    package static func decode(_ message: Apus_V1_Workload, _ field: String) throws(InvalidResource) -> Workload {
         try checkCount(message.addresses.count, "\(field).addresses")
         try checkCount(message.ports.count, "\(field).ports")
         try checkCount(message.skippedInboundPorts.count, "\(field).skipped_inbound_ports")
@@ -161,7 +161,7 @@ enum ResourceDecoding {
         return workload
     }
 
-    static func configuration(_ bytes: some SwiftProtobufContiguousBytes) throws(InvalidResource) -> SidecarConfiguration {
+    package static func configuration(_ bytes: some SwiftProtobufContiguousBytes) throws(InvalidResource) -> SidecarConfiguration {
         let message = try message(Apus_V1_Self.self, bytes)
         guard !message.trustDomain.isEmpty else { throw InvalidResource("trust_domain is empty") }
         var configuration = SidecarConfiguration(
@@ -182,11 +182,11 @@ enum ResourceDecoding {
         return configuration
     }
 
-    static func trustBundle(_ bytes: some SwiftProtobufContiguousBytes) throws(InvalidResource) -> TrustBundle {
+    package static func trustBundle(_ bytes: some SwiftProtobufContiguousBytes) throws(InvalidResource) -> TrustBundle {
         try trustBundle(try message(Apus_V1_TrustBundle.self, bytes))
     }
 
-    static func trustBundle(_ message: Apus_V1_TrustBundle) throws(InvalidResource) -> TrustBundle {
+    package static func trustBundle(_ message: Apus_V1_TrustBundle) throws(InvalidResource) -> TrustBundle {
         guard !message.trustDomain.isEmpty else { throw InvalidResource("trust_domain is empty") }
         guard !message.roots.isEmpty, message.roots.allSatisfy({ !$0.isEmpty }) else {
             throw InvalidResource("roots has no certificate, or an empty one")

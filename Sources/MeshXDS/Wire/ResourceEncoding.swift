@@ -1,18 +1,18 @@
-internal import FoundationEssentials
-internal import MeshAPI
-internal import MeshAddress
-internal import MeshCore
-internal import SwiftProtobuf
+package import FoundationEssentials
+package import MeshAPI
+package import MeshAddress
+package import MeshCore
+package import SwiftProtobuf
 
 /// Core's values as messages of `proto/apus/v1`. Lists that have no order of their own are sorted, so that equal values are
 /// equal bytes.
-enum ResourceEncoding {
-    static func bytes(_ message: some Message) -> [UInt8] {
+package enum ResourceEncoding {
+    package static func bytes(_ message: some Message) -> [UInt8] {
         // Only a message with missing required fields (proto2) cannot be written.
         (try? message.serializedBytes() as [UInt8]) ?? []
     }
 
-    static func encode(_ name: ObjectName) -> Apus_V1_ObjectName {
+    package static func encode(_ name: ObjectName) -> Apus_V1_ObjectName {
         .with {
             $0.namespace = name.namespace
             $0.name = name.name
@@ -20,11 +20,11 @@ enum ResourceEncoding {
     }
 
     /// 4 or 16 bytes.
-    static func data(_ address: IPAddress) -> Data {
+    package static func data(_ address: IPAddress) -> Data {
         Data(address.isV4 ? Array(address.bytes[12...]) : address.bytes)
     }
 
-    static func encode(_ value: ApplicationProtocol?) -> Apus_V1_ApplicationProtocol {
+    package static func encode(_ value: ApplicationProtocol?) -> Apus_V1_ApplicationProtocol {
         switch value {
         case nil: .unspecified
         case .http1: .http1
@@ -35,7 +35,7 @@ enum ResourceEncoding {
         }
     }
 
-    static func encode(_ destination: Destination) -> Apus_V1_Destination {
+    package static func encode(_ destination: Destination) -> Apus_V1_Destination {
         .with {
             switch destination {
             case .service(let name, let port):
@@ -51,7 +51,7 @@ enum ResourceEncoding {
         }
     }
 
-    static func encode(_ service: Service) -> Apus_V1_Service {
+    package static func encode(_ service: Service) -> Apus_V1_Service {
         .with {
             $0.name = encode(service.name)
             $0.addresses = service.addresses.map { data($0) }
@@ -80,7 +80,7 @@ enum ResourceEncoding {
         }
     }
 
-    static func encode(_ endpoint: Endpoint) -> Apus_V1_Endpoint {
+    package static func encode(_ endpoint: Endpoint) -> Apus_V1_Endpoint {
         .with {
             $0.service = encode(endpoint.service)
             $0.address = data(endpoint.address)
@@ -95,7 +95,7 @@ enum ResourceEncoding {
         }
     }
 
-    static func encode(_ workload: Workload) -> Apus_V1_Workload {
+    package static func encode(_ workload: Workload) -> Apus_V1_Workload {
         .with {
             $0.pod = encode(workload.pod)
             $0.addresses = workload.addresses.map { data($0) }
@@ -116,7 +116,7 @@ enum ResourceEncoding {
         }
     }
 
-    static func encode(_ configuration: SidecarConfiguration) -> Apus_V1_Self {
+    package static func encode(_ configuration: SidecarConfiguration) -> Apus_V1_Self {
         .with {
             $0.workload = encode(configuration.workload)
             $0.trustDomain = configuration.trustDomain
@@ -133,7 +133,7 @@ enum ResourceEncoding {
         }
     }
 
-    static func encode(_ bundle: TrustBundle) -> Apus_V1_TrustBundle {
+    package static func encode(_ bundle: TrustBundle) -> Apus_V1_TrustBundle {
         .with {
             $0.trustDomain = bundle.trustDomain
             $0.roots = bundle.roots.map { Data($0) }
