@@ -113,7 +113,10 @@ let package = Package(
             name: "apus", dependencies: ["MeshCommands", .arguments], swiftSettings: house, linkerSettings: standalone),
         .executableTarget(
             name: "apus-control",
-            dependencies: ["MeshControl", "MeshKubernetes", "MeshInjector", .arguments, .logging],
+            dependencies: [
+                "MeshAddress", "MeshCore", "MeshTelemetry", "MeshIdentity", "MeshControl", "MeshKubernetes", "MeshInjector", .arguments,
+                .logging,
+            ],
             swiftSettings: house, linkerSettings: standalone),
         .executableTarget(
             name: "apus-proxy", dependencies: ["MeshProxy", .arguments, .logging, .yams],
@@ -132,6 +135,9 @@ let package = Package(
         tests(
             "MeshKubernetesTests",
             ["MeshAddress", "MeshCore", "MeshKubernetes", .hummingbird, .hummingbirdTLS, .httpClient, .nioCore, .logging]),
+        tests(
+            "MeshXDSTests",
+            ["MeshAddress", "MeshIO", "MeshHTTP", "MeshCore", "MeshAPI", "MeshIdentity", "MeshXDS", .protobuf]),
         tests("MeshIdentityTests", ["MeshCore", "MeshIdentity"]),
         tests(
             "MeshControlTests",

@@ -78,7 +78,7 @@ package final class APIServer: Sendable {
 
     /// Writes the file with which clients of the administrator find the server.
     package func writeKubeconfig(to path: String, server: SocketAddress) throws {
-        try Kubeconfig.write(
-            Kubeconfig.text(server: "https://\(server)", authorityPEM: authorityPEM, token: administratorToken), to: path)
+        try KubeconfigFile.write(
+            KubeconfigFile.text(server: "https://\(server)", authorityPEM: authorityPEM, token: administratorToken), to: path)
     }
 }

@@ -59,8 +59,8 @@ enum RequestTarget: Hashable, Sendable {
         var rest = parts
         guard let first = rest.popFirst()?.text else { return .resources(group: group, version: version) }
         var target = ResourcePath(group: group, version: version, plural: first)
-        let isOfNamespace = rest.count == 2 && ["status", "finalize"].contains(rest.last?.text)
-        if first == "namespaces", group.isEmpty, rest.count >= 2, !isOfNamespace {
+        let isOfNamespace = group.isEmpty && rest.count == 2 && ["status", "finalize"].contains(rest.last?.text)
+        if first == "namespaces", rest.count >= 2, !isOfNamespace {
             target.namespace = rest.removeFirst().text
             target.plural = rest.removeFirst().text
         }

@@ -2,7 +2,7 @@ import Foundation
 import MeshKubernetes
 
 /// The file with which `kubectl` and `apus` find the platform.
-enum Kubeconfig {
+enum KubeconfigFile {
     static func text(server: String, authorityPEM: String, token: String) -> String {
         """
         apiVersion: v1
