@@ -174,7 +174,8 @@ package enum Reason: UInt8, Sendable, CaseIterable {
             .invalidRequestUnsupportedExpectation, "invalid_request_unsupported_expectation", 417, "DPE",
             "Expect asks for something other than 100-continue"),
         Row(
-            .invalidRequestContentLengthWithTransferEncoding, "invalid_request_content_length_with_transfer_encoding", 400, "DPE",
+            .invalidRequestContentLengthWithTransferEncoding, "invalid_request_content_length_with_transfer_encoding",
+            400, "DPE",
             "the request has both Content-Length and Transfer-Encoding"),
         Row(
             .invalidRequestDuplicateContentLength, "invalid_request_duplicate_content_length", 400, "DPE",

@@ -6,7 +6,8 @@ import Testing
 
 @Suite struct AccessLogTests {
     private var entry: AccessLogEntry {
-        var entry = AccessLogEntry(unixNanoseconds: 1_795_360_209_123_456_789, direction: .outbound, applicationProtocol: .http1)
+        var entry = AccessLogEntry(
+            unixNanoseconds: 1_795_360_209_123_456_789, direction: .outbound, applicationProtocol: .http1)
         entry.method = "GET"
         entry.authority = "catalog.shop:8080"
         entry.path = "/items"
@@ -59,7 +60,8 @@ import Testing
     @Test(
         "Nothing in a field ends the line or forges a field, and JSON gives it back as it was",
         arguments: [
-            "a\nb", "a\r\nstatus=200", "\" status=200", "\\", "a b=c", "\u{0}\u{1b}[31m", "\u{7f}\u{85}\u{2028}\u{2029}", "ü\u{1f600}", "=",
+            "a\nb", "a\r\nstatus=200", "\" status=200", "\\", "a b=c", "\u{0}\u{1b}[31m",
+            "\u{7f}\u{85}\u{2028}\u{2029}", "ü\u{1f600}", "=",
         ])
     func hostileFields(value: String) throws {
         var harmless = entry
@@ -114,12 +116,14 @@ import Testing
     @Test(
         "Times are right across leap years and before 1970",
         arguments: [
-            (0, "1970-01-01T00:00:00.000Z"), (-1, "1969-12-31T23:59:59.999Z"), (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (0, "1970-01-01T00:00:00.000Z"), (-1, "1969-12-31T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
             (951_868_799_999, "2000-02-29T23:59:59.999Z"), (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
             (1_735_689_599_001, "2024-12-31T23:59:59.001Z"),
         ])
     func times(milliseconds: Int64, expected: String) {
-        let entry = AccessLogEntry(unixNanoseconds: milliseconds * 1_000_000, direction: .inbound, applicationProtocol: .opaque)
+        let entry = AccessLogEntry(
+            unixNanoseconds: milliseconds * 1_000_000, direction: .inbound, applicationProtocol: .opaque)
         #expect(line(entry, .text).hasPrefix("time=\(expected) "))
     }
 }

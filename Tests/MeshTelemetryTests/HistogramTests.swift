@@ -66,7 +66,9 @@ struct SeededGenerator: RandomNumberGenerator {
     @Test("A histogram sent as its buckets and sum arrives as it was; foreign indices and counts do no harm")
     func transport() {
         var sent = LatencyHistogram()
-        for value in [0, 900, 1_000, 7_999, 8_000, 123_456_789, Int64.max, -5] as [Int64] { sent.record(nanoseconds: value) }
+        for value in [0, 900, 1_000, 7_999, 8_000, 123_456_789, Int64.max, -5] as [Int64] {
+            sent.record(nanoseconds: value)
+        }
         var received = LatencyHistogram()
         for bucket in sent.buckets { received.add(count: bucket.count, bucket: bucket.index) }
         received.add(sumMicroseconds: sent.sumMicroseconds)

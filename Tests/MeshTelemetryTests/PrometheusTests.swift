@@ -50,16 +50,20 @@ import Testing
             "reporter=\"source\"", "source_workload=\"web\"", "source_workload_namespace=\"shop\"",
             "source_principal=\"spiffe://cluster.local/ns/shop/sa/web\"", "source_app=\"web\"", "source_version=\"v1\"",
             "source_canonical_service=\"web\"", "source_canonical_revision=\"v1\"", "source_cluster=\"Kubernetes\"",
-            "destination_workload=\"catalog\"", "destination_workload_namespace=\"shop\"", "destination_principal=\"unknown\"",
-            "destination_app=\"unknown\"", "destination_version=\"unknown\"", "destination_canonical_service=\"catalog\"",
+            "destination_workload=\"catalog\"", "destination_workload_namespace=\"shop\"",
+            "destination_principal=\"unknown\"",
+            "destination_app=\"unknown\"", "destination_version=\"unknown\"",
+            "destination_canonical_service=\"catalog\"",
             "destination_canonical_revision=\"latest\"", "destination_cluster=\"Kubernetes\"",
             "destination_service=\"catalog.shop.svc.cluster.local\"", "destination_service_name=\"catalog\"",
-            "destination_service_namespace=\"shop\"", "request_protocol=\"http\"", "connection_security_policy=\"mutual_tls\"",
+            "destination_service_namespace=\"shop\"", "request_protocol=\"http\"",
+            "connection_security_policy=\"mutual_tls\"",
             "response_code=\"503\"", "response_flags=\"UF\"", "apus_reason=\"connect_failed\"",
         ]
         #expect(request == "istio_requests_total{\(expected.joined(separator: ","))} 1")
         func bucket(_ metric: String, _ bound: String) -> String? {
-            page.first { $0.hasPrefix("\(metric)_bucket{") && $0.contains("le=\"\(bound)\"") }?.split(separator: " ").last.map(String.init)
+            page.first { $0.hasPrefix("\(metric)_bucket{") && $0.contains("le=\"\(bound)\"") }?.split(separator: " ")
+                .last.map(String.init)
         }
         #expect(bucket("istio_request_duration_milliseconds", "1") == "0")
         #expect(bucket("istio_request_duration_milliseconds", "5") == "1")
@@ -80,8 +84,10 @@ import Testing
                     responseBytes: 0)
             }
         }
-        let counts = lines(page(registry.snapshot())).filter { $0.hasPrefix("istio_request_duration_milliseconds_bucket{") }
-            .compactMap { $0.split(separator: " ").last }.compactMap { Int($0) }
+        let counts = lines(page(registry.snapshot())).filter {
+            $0.hasPrefix("istio_request_duration_milliseconds_bucket{")
+        }
+        .compactMap { $0.split(separator: " ").last }.compactMap { Int($0) }
         #expect(counts == (0..<19).map { 2 * $0 + 1 } + [38])
     }
 
@@ -98,7 +104,8 @@ import Testing
         #expect(Set(all).count == all.count)
     }
 
-    @Test("An unknown destination is named by its address, what is not known is `unknown`, and TCP has no response code")
+    @Test(
+        "An unknown destination is named by its address, what is not known is `unknown`, and TCP has no response code")
     func unknownDestination() throws {
         let registry = MetricsRegistry()
         var counts = StreamCounts()
@@ -110,7 +117,8 @@ import Testing
                 destination: EdgePeerLabels(address: IPAddress("192.0.2.1")), service: nil, port: 5432,
                 applicationProtocol: .opaque, security: .none)
         ).add(counts)
-        let line = try #require(lines(page(registry.snapshot())).first { $0.hasPrefix("istio_tcp_received_bytes_total{") })
+        let line = try #require(
+            lines(page(registry.snapshot())).first { $0.hasPrefix("istio_tcp_received_bytes_total{") })
         #expect(line.hasSuffix(" 7"))
         #expect(line.contains("destination_service=\"192.0.2.1:5432\",destination_service_name=\"unknown\""))
         #expect(line.contains("request_protocol=\"tcp\",connection_security_policy=\"none\""))

@@ -6,7 +6,8 @@ import Testing
 /// The pages of docs/, as rows of their tables.
 enum Documentation {
     static func page(_ name: String) throws -> String {
-        let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+        let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent()
         return try String(contentsOf: root.appending(path: "docs/\(name)"), encoding: .utf8)
     }
 
@@ -14,7 +15,9 @@ enum Documentation {
     static func rows(of page: String) -> [(name: String, cells: [String])] {
         page.split(separator: "\n").compactMap { line in
             guard line.hasPrefix("| `") else { return nil }
-            let cells = line.dropFirst().dropLast().split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
+            let cells = line.dropFirst().dropLast().split(separator: "|").map {
+                $0.trimmingCharacters(in: .whitespaces)
+            }
             guard let first = cells.first, first.hasPrefix("`"), first.hasSuffix("`") else { return nil }
             return (String(first.dropFirst().dropLast()), Array(cells.dropFirst()))
         }

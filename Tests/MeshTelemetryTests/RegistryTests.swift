@@ -7,10 +7,12 @@ func edge(_ name: String, pod: String = "p", protocol applicationProtocol: Appli
     EdgeLabels(
         reporter: .source,
         source: EdgePeerLabels(
-            pod: ObjectName(namespace: "shop", name: "web-1"), namespace: "shop", workload: "web", app: "web", version: "v1",
+            pod: ObjectName(namespace: "shop", name: "web-1"), namespace: "shop", workload: "web", app: "web",
+            version: "v1",
             identity: SPIFFEID(trustDomain: "cluster.local", namespace: "shop", serviceAccount: "web")),
         destination: EdgePeerLabels(
-            pod: ObjectName(namespace: "shop", name: pod), namespace: "shop", workload: name, address: IPAddress(v4: 0x0a00_0001)),
+            pod: ObjectName(namespace: "shop", name: pod), namespace: "shop", workload: name,
+            address: IPAddress(v4: 0x0a00_0001)),
         service: ObjectName(namespace: "shop", name: name), port: 80, applicationProtocol: applicationProtocol,
         security: .mutualTLS)
 }
@@ -18,7 +20,8 @@ func edge(_ name: String, pod: String = "p", protocol applicationProtocol: Appli
 extension EdgeMetrics {
     func record(_ status: UInt16, reason: Reason? = nil, milliseconds: Int64 = 1, bytes: UInt64 = 0) {
         record(
-            ResponseKey(status: status, reason: reason), durationNanoseconds: milliseconds * 1_000_000, requestBytes: bytes,
+            ResponseKey(status: status, reason: reason), durationNanoseconds: milliseconds * 1_000_000,
+            requestBytes: bytes,
             responseBytes: bytes)
     }
 }

@@ -12,7 +12,8 @@ enum Authority {
                 guard ByteClass.has(byte, ByteClass.hexDigit) || byte == 0x3a || byte == 0x2e else { break }
                 position &+= 1
             }
-            guard position < to, position &- from >= 3, base.load(fromByteOffset: position, as: UInt8.self) == 0x5d else {
+            guard position < to, position &- from >= 3, base.load(fromByteOffset: position, as: UInt8.self) == 0x5d
+            else {
                 return false
             }
             position &+= 1

@@ -136,14 +136,18 @@ package struct BodyScanner: Sendable {
         if base.load(fromByteOffset: position, as: UInt8.self) != 0x0d {
             while position < end, base.isWhitespace(position) { position &+= 1 }
             guard position < end else { return tooLong ? .invalid(.chunkLineTooLong) : .incomplete }
-            guard base.load(fromByteOffset: position, as: UInt8.self) == 0x3b else { return .invalid(.invalidChunkSize) }
+            guard base.load(fromByteOffset: position, as: UInt8.self) == 0x3b else {
+                return .invalid(.invalidChunkSize)
+            }
             position = endOfValue(base, position, end)
             guard position < end else { return tooLong ? .invalid(.chunkLineTooLong) : .incomplete }
             let byte = base.load(fromByteOffset: position, as: UInt8.self)
             guard byte == 0x0d else { return .invalid(byte == 0x0a ? .bareLineFeed : .invalidChunkExtension) }
         }
         guard position &+ 1 < end else { return tooLong ? .invalid(.chunkLineTooLong) : .incomplete }
-        guard base.load(fromByteOffset: position &+ 1, as: UInt8.self) == 0x0a else { return .invalid(.bareCarriageReturn) }
+        guard base.load(fromByteOffset: position &+ 1, as: UInt8.self) == 0x0a else {
+            return .invalid(.bareCarriageReturn)
+        }
         extensionBytes &+= position &- sizeEnd
         guard extensionBytes <= limits.chunkExtensionBytes else { return .invalid(.chunkExtensionsTooLarge) }
         remaining = size
@@ -155,7 +159,9 @@ package struct BodyScanner: Sendable {
     private mutating func trailerLine(_ base: UnsafeRawPointer, _ from: Int, _ count: Int) -> Line {
         if base.load(fromByteOffset: from, as: UInt8.self) == 0x0d {
             guard from &+ 1 < count else { return .incomplete }
-            guard base.load(fromByteOffset: from &+ 1, as: UInt8.self) == 0x0a else { return .invalid(.bareCarriageReturn) }
+            guard base.load(fromByteOffset: from &+ 1, as: UInt8.self) == 0x0a else {
+                return .invalid(.bareCarriageReturn)
+            }
             state = .done
             return .end(from &+ 2)
         }

@@ -68,14 +68,17 @@ struct FieldSection: Sendable {
             fields &+= 1
             if fields > limits.fields { return .invalid(.tooManyFields) }
             let name = HeaderName(base, position, line.nameEnd &- position)
-            if name != .other, let error = note(name, line, base, position, limits, isRequest) { return .invalid(error) }
+            if name != .other, let error = note(name, line, base, position, limits, isRequest) {
+                return .invalid(error)
+            }
             position = line.end
         }
         return .incomplete
     }
 
     private mutating func note(
-        _ name: HeaderName, _ line: FieldLine, _ base: UnsafeRawPointer, _ lineStart: Int, _ limits: borrowing HTTP1Limits,
+        _ name: HeaderName, _ line: FieldLine, _ base: UnsafeRawPointer, _ lineStart: Int,
+        _ limits: borrowing HTTP1Limits,
         _ isRequest: Bool
     ) -> HTTP1Error? {
         let repeated = present.contains(HeaderSet(name))
@@ -98,7 +101,9 @@ struct FieldSection: Sendable {
         case .transferEncoding:
             if present.contains(HeaderSet(.contentLength)) { return .contentLengthWithTransferEncoding }
             if repeated { return .duplicateTransferEncoding }
-            guard base.hasWord("chunked", from: line.valueStart, to: line.valueEnd) else { return .unsupportedTransferEncoding }
+            guard base.hasWord("chunked", from: line.valueStart, to: line.valueEnd) else {
+                return .unsupportedTransferEncoding
+            }
             isChunked = true
         case .connection:
             return noteConnection(base, line, limits)
@@ -106,7 +111,9 @@ struct FieldSection: Sendable {
             teIsTrailers = !repeated && base.hasWord("trailers", from: line.valueStart, to: line.valueEnd)
         case .expect:
             guard isRequest else { return nil }
-            guard base.hasWord("100-continue", from: line.valueStart, to: line.valueEnd) else { return .unsupportedExpectation }
+            guard base.hasWord("100-continue", from: line.valueStart, to: line.valueEnd) else {
+                return .unsupportedExpectation
+            }
             expectsContinue = true
         case .upgrade:
             if base.hasListElement("h2c", from: line.valueStart, to: line.valueEnd) { upgradeIsHTTP2 = true }
@@ -117,12 +124,16 @@ struct FieldSection: Sendable {
     }
 
     /// Digits only, without leading zeros (a parser that took them for octal would see another length), at most 2^63 - 1.
-    private mutating func noteContentLength(_ base: UnsafeRawPointer, _ line: FieldLine, _ repeated: Bool) -> HTTP1Error? {
+    private mutating func noteContentLength(_ base: UnsafeRawPointer, _ line: FieldLine, _ repeated: Bool)
+        -> HTTP1Error?
+    {
         if present.contains(HeaderSet(.transferEncoding)) { return .contentLengthWithTransferEncoding }
         if repeated { return .duplicateContentLength }
         let digits = line.valueEnd &- line.valueStart
         guard (1...19).contains(digits) else { return .invalidContentLength }
-        if digits > 1 && base.load(fromByteOffset: line.valueStart, as: UInt8.self) == 0x30 { return .invalidContentLength }
+        if digits > 1 && base.load(fromByteOffset: line.valueStart, as: UInt8.self) == 0x30 {
+            return .invalidContentLength
+        }
         var total: UInt64 = 0
         for offset in line.valueStart..<line.valueEnd {
             let digit = base.load(fromByteOffset: offset, as: UInt8.self) &- 0x30

@@ -30,7 +30,8 @@ package enum HTTP1Client {
 
     /// Sends a GET; see `send`.
     package static func get(
-        loop: EventLoop, address: SocketAddress, path: String, fields: [(String, String)] = [], timeoutMilliseconds: Int,
+        loop: EventLoop, address: SocketAddress, path: String, fields: [(String, String)] = [],
+        timeoutMilliseconds: Int,
         completion: @escaping (Result<HTTP1Response, Failure>) -> Void
     ) {
         send(
@@ -48,7 +49,8 @@ package enum HTTP1Client {
         timeoutMilliseconds: Int, bodyLimitBytes: Int = 64 * 1024,
         completion: @escaping (Result<HTTP1Response, Failure>) -> Void
     ) {
-        let exchange = ClientExchange(bodyLimitBytes: bodyLimitBytes, isHead: request.method == "HEAD", completion: completion)
+        let exchange = ClientExchange(
+            bodyLimitBytes: bodyLimitBytes, isHead: request.method == "HEAD", completion: completion)
         exchange.start(
             encode(request, address), loop: loop, address: address, tls: tls, timeoutMilliseconds: timeoutMilliseconds)
     }
@@ -73,7 +75,8 @@ package enum HTTP1Client {
             case .complete(let head):
                 let isWhole = head.length == raw.count && !head.wantsUpgrade && head.method != .connect
                 let declared: BodyFraming = request.body.isEmpty ? .none : .length(UInt64(request.body.count))
-                return isWhole && head.framing == declared ? nil : .invalidRequest("a field or the path would change its framing")
+                return isWhole && head.framing == declared
+                    ? nil : .invalidRequest("a field or the path would change its framing")
             }
         }
         if let parsed { return .failure(parsed) }
@@ -97,7 +100,8 @@ private final class ClientExchange: ConnectionDelegate, TimerTarget {
 
     private static let interimLimit = 16
 
-    init(bodyLimitBytes: Int, isHead: Bool, completion: @escaping (Result<HTTP1Response, HTTP1Client.Failure>) -> Void) {
+    init(bodyLimitBytes: Int, isHead: Bool, completion: @escaping (Result<HTTP1Response, HTTP1Client.Failure>) -> Void)
+    {
         self.bodyLimitBytes = bodyLimitBytes
         self.traits = isHead ? .head : []
         self.completion = completion
@@ -214,7 +218,11 @@ private final class ClientExchange: ConnectionDelegate, TimerTarget {
         timer?.cancel()
         if let connection {
             // Nothing is owed to the server any more; after a truncated body a reset spares it the rest.
-            if case .success(let response) = result, !response.isBodyTruncated { connection.close() } else { connection.abort() }
+            if case .success(let response) = result, !response.isBodyTruncated {
+                connection.close()
+            } else {
+                connection.abort()
+            }
         }
         completion(result)
     }

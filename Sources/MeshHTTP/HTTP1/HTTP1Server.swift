@@ -44,7 +44,8 @@ package final class HTTP1Server {
     private(set) var isClosing = false
 
     package init(
-        loop: EventLoop, address: SocketAddress, tls: TLSContext? = nil, limits: Limits = Limits(), handler: @escaping Handler
+        loop: EventLoop, address: SocketAddress, tls: TLSContext? = nil, limits: Limits = Limits(),
+        handler: @escaping Handler
     ) throws(SystemError) {
         self.loop = loop
         self.tls = tls
@@ -58,7 +59,9 @@ package final class HTTP1Server {
         loop: EventLoop, address: SocketAddress, tls: TLSContext? = nil, limits: Limits = Limits(),
         handler: @escaping (HTTP1Request) -> HTTP1Response
     ) throws(SystemError) {
-        try self.init(loop: loop, address: address, tls: tls, limits: limits) { request, reply in reply(handler(request)) }
+        try self.init(loop: loop, address: address, tls: tls, limits: limits) { request, reply in
+            reply(handler(request))
+        }
     }
 
     /// Where it listens, with the real port; nil once closed.

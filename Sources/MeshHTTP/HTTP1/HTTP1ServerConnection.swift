@@ -129,11 +129,13 @@ final class HTTP1ServerConnection: ConnectionDelegate, TimerTarget {
         func text(_ range: ByteRange) -> String { String(decoding: bytes[range], as: UTF8.self) }
         let path = text(head.path)
         let request = HTTP1Request(
-            method: text(head.methodRange), path: path.isEmpty ? "/" : path, query: MessageText.query(text(head.target)),
+            method: text(head.methodRange), path: path.isEmpty ? "/" : path,
+            query: MessageText.query(text(head.target)),
             fields: MessageText.fields(base, head.fields), body: [], peer: connection.peer,
             peerURISANs: connection.tls?.peerURISANs ?? [])
         let pending = Pending(
-            request: request, scanner: BodyScanner(head.framing), isChunked: head.framing == .chunked, traits: head.traits,
+            request: request, scanner: BodyScanner(head.framing), isChunked: head.framing == .chunked,
+            traits: head.traits,
             keepAlive: head.keepAlive)
         if pending.scanner.isDone {
             handle(pending)
@@ -191,7 +193,8 @@ final class HTTP1ServerConnection: ConnectionDelegate, TimerTarget {
         self.turn &+= 1
         let closes = !keepAlive || server.isClosing
         let bytes = LocalReply.bytes(
-            status: response.status, body: response.body, contentType: response.contentType, closes: closes, answering: traits)
+            status: response.status, body: response.body, contentType: response.contentType, closes: closes,
+            answering: traits)
         if closes { return end(bytes) }
         state = .head
         isRequestTimed = false

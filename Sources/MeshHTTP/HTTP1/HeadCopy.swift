@@ -109,9 +109,12 @@ private struct HeadCopier {
     private mutating func walk(_ dropping: HeaderSet) {
         var position = fields.start
         while position < fields.emptyLine {
-            guard case .complete(let line) = FieldLine.parse(base, from: position, count: fields.emptyLine) else { return }
+            guard case .complete(let line) = FieldLine.parse(base, from: position, count: fields.emptyLine) else {
+                return
+            }
             let name = HeaderName(base, position, line.nameEnd &- position)
-            let isNamed = fields.connectionNamesOthers && name != .transferEncoding && name != .te && name != .upgrade
+            let isNamed =
+                fields.connectionNamesOthers && name != .transferEncoding && name != .te && name != .upgrade
                 && connectionNames(position, line.nameEnd)
             if isNamed || name != .other && dropping.contains(HeaderSet(name)) { leaveOut(position, line.end) }
             position = line.end
@@ -121,7 +124,9 @@ private struct HeadCopier {
     private func connectionNames(_ from: Int, _ to: Int) -> Bool {
         var position = fields.start
         while position < fields.emptyLine {
-            guard case .complete(let line) = FieldLine.parse(base, from: position, count: fields.emptyLine) else { return false }
+            guard case .complete(let line) = FieldLine.parse(base, from: position, count: fields.emptyLine) else {
+                return false
+            }
             if HeaderName(base, position, line.nameEnd &- position) == .connection {
                 var elements = ListElements(base, line.valueStart, line.valueEnd)
                 while let element = elements.next() {

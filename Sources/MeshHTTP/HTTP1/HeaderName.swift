@@ -1,7 +1,8 @@
 /// The fields that a proxy reads, replaces or drops; every other field is copied unseen.
 package enum HeaderName: UInt8, Sendable, CaseIterable {
     // Those whose first value is found through `RequestHead.value(of:)`. Their raw values index a table.
-    case host, contentLength, traceparent, tracestate, userAgent, requestID, contentType, upgrade, retryAfter, apusReason
+    case host, contentLength, traceparent, tracestate, userAgent, requestID, contentType, upgrade, retryAfter,
+        apusReason
     // Those that are only recognised.
     case connection, keepAlive, proxyConnection, te, transferEncoding, expect, http2Settings
     case other

@@ -94,7 +94,9 @@ package struct RequestHead: Sendable {
 
     /// Parses the head at the start of `bytes`, behind at most one empty line (RFC 9112 §2.2). Nothing of a request may be
     /// forwarded before this has answered `complete`. The answer does not depend on how the bytes were split.
-    package static func parse(_ bytes: UnsafeRawBufferPointer, limits: HTTP1Limits = .standard) -> HeadResult<RequestHead> {
+    package static func parse(_ bytes: UnsafeRawBufferPointer, limits: HTTP1Limits = .standard) -> HeadResult<
+        RequestHead
+    > {
         guard let base = bytes.baseAddress else { return .incomplete }
         var head = RequestHead()
         let count = min(bytes.count, limits.headBytes)
@@ -106,7 +108,9 @@ package struct RequestHead: Sendable {
         }
     }
 
-    private mutating func parse(_ base: UnsafeRawPointer, _ count: Int, _ limits: borrowing HTTP1Limits) -> FieldSection.Outcome {
+    private mutating func parse(_ base: UnsafeRawPointer, _ count: Int, _ limits: borrowing HTTP1Limits)
+        -> FieldSection.Outcome
+    {
         switch parseRequestLine(base, count, limits) {
         case .complete: break
         case .incomplete: return .incomplete
@@ -137,7 +141,9 @@ package struct RequestHead: Sendable {
             if let authority {
                 let isHTTPS = base.load(fromByteOffset: target.lowerBound &+ 4, as: UInt8.self) | 0x20 == 0x73
                 let defaultPort = method == .connect ? -1 : isHTTPS ? 443 : 80
-                guard Authority.areEqual(base, authority, host, defaultPort: defaultPort) else { return .hostDiffersFromTarget }
+                guard Authority.areEqual(base, authority, host, defaultPort: defaultPort) else {
+                    return .hostDiffersFromTarget
+                }
             } else {
                 authority = host
             }
@@ -148,7 +154,8 @@ package struct RequestHead: Sendable {
         if version == .http11 {
             keepAlive = !fields.hasClose
             expectsContinue = fields.expectsContinue
-            wantsUpgrade = fields.hasUpgradeOption && !fields.upgradeIsHTTP2 && fields.present.contains(HeaderSet(.upgrade))
+            wantsUpgrade =
+                fields.hasUpgradeOption && !fields.upgradeIsHTTP2 && fields.present.contains(HeaderSet(.upgrade))
         } else {
             keepAlive = fields.hasKeepAlive && !fields.hasClose
         }
@@ -203,14 +210,18 @@ package struct RequestHead: Sendable {
         let expected: StaticString = "HTTP/"
         for index in 0..<5 {
             guard versionStart &+ index < count else { return .incomplete }
-            guard byte(versionStart &+ index) == expected.utf8Start[index] else { return .invalid(.malformedRequestLine) }
+            guard byte(versionStart &+ index) == expected.utf8Start[index] else {
+                return .invalid(.malformedRequestLine)
+            }
         }
         guard versionStart &+ 7 < count else { return .incomplete }
         guard byte(versionStart &+ 5) == 0x31, byte(versionStart &+ 6) == 0x2e else {
             return .invalid(byte(versionStart &+ 5) == 0x32 && isPRI(base) ? .http2Preface : .unsupportedVersion)
         }
         versionDigit = versionStart &+ 7
-        guard let version = HTTPVersion(rawValue: byte(versionDigit) &- 0x30) else { return .invalid(.unsupportedVersion) }
+        guard let version = HTTPVersion(rawValue: byte(versionDigit) &- 0x30) else {
+            return .invalid(.unsupportedVersion)
+        }
         self.version = version
         guard versionDigit &+ 1 < count else { return .incomplete }
         guard byte(versionDigit &+ 1) == 0x0d else {

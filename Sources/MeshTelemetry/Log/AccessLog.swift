@@ -115,9 +115,12 @@ private struct AccessLogLine {
     mutating func text(_ name: StaticString, _ value: String) {
         if value.isEmpty { return }
         begin(name)
-        let isPlain = value.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7f && $0 != 0x22 && $0 != 0x5c && $0 != 0x3d }
-        if format == .text && isPlain && value.utf8.count <= AccessLogEntry.fieldLimitBytes {
+        let isShort = value.utf8.count <= AccessLogEntry.fieldLimitBytes
+        if isShort, value.utf8.allSatisfy({ $0 >= 0x20 && $0 < 0x7f && $0 != 0x22 && $0 != 0x5c }) {
+            let isQuoted = format == .json || value.utf8.contains { $0 == 0x20 || $0 == 0x3d }
+            if isQuoted { output.append(0x22) }
             output.append(contentsOf: value.utf8)
+            if isQuoted { output.append(0x22) }
             return
         }
         output.append(0x22)

@@ -73,7 +73,8 @@ package struct EdgeLabels: Hashable, Sendable {
 
     /// Where everything goes for which there is no room.
     static let overflow = EdgeLabels(
-        reporter: .source, source: EdgePeerLabels(workload: "overflow"), destination: EdgePeerLabels(workload: "overflow"),
+        reporter: .source, source: EdgePeerLabels(workload: "overflow"),
+        destination: EdgePeerLabels(workload: "overflow"),
         service: nil, port: 0, applicationProtocol: .opaque, security: .none)
 
     /// Istio's label pairs for this edge, without those of a response. Two edges that differ by pod or port only have the same.

@@ -104,17 +104,20 @@ package final class MetricsRegistry {
 
     /// For a cell that could not take it: another cell may have been made for its edge; else it is overflow.
     func recordElsewhere(
-        _ edge: EdgeMetrics, _ key: ResponseKey, _ durationNanoseconds: Int64, _ requestBytes: UInt64, _ responseBytes: UInt64
+        _ edge: EdgeMetrics, _ key: ResponseKey, _ durationNanoseconds: Int64, _ requestBytes: UInt64,
+        _ responseBytes: UInt64
     ) {
         if let other = edges[edge.labels], other !== edge {
-            other.record(key, durationNanoseconds: durationNanoseconds, requestBytes: requestBytes, responseBytes: responseBytes)
+            other.record(
+                key, durationNanoseconds: durationNanoseconds, requestBytes: requestBytes, responseBytes: responseBytes)
             return
         }
         overflowed &+= 1
         isOverflowUsed = true
         // Every status has had its chance to be told apart; what is left is counted under none, for which there is always room.
         let key = overflowEdge.series.count < limits.seriesPerEdge - 1 ? key : ResponseKey(status: 0)
-        overflowEdge.record(key, durationNanoseconds: durationNanoseconds, requestBytes: requestBytes, responseBytes: responseBytes)
+        overflowEdge.record(
+            key, durationNanoseconds: durationNanoseconds, requestBytes: requestBytes, responseBytes: responseBytes)
     }
 
     func addElsewhere(_ edge: EdgeMetrics, _ counts: StreamCounts) {

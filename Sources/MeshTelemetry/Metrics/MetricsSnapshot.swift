@@ -77,7 +77,8 @@ package struct MetricsSnapshot: Sendable {
                 for response in responses {
                     let histogram = response.series.histogram(metric)
                     text.histogram(
-                        response.labels, bounds: FixedHistogram.bounds, cumulated: histogram.cumulated, sum: histogram.sum)
+                        response.labels, bounds: FixedHistogram.bounds, cumulated: histogram.cumulated,
+                        sum: histogram.sum)
                 }
             case .tcpSentBytes, .tcpReceivedBytes, .tcpConnectionsOpened, .tcpConnectionsClosed:
                 for row in rows where row.streams.connectionsOpened > 0 {

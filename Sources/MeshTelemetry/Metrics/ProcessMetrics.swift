@@ -92,7 +92,9 @@ package final class ProcessMetrics: Sendable {
     }
 
     /// - Parameter bounds: ascending upper bounds, inclusive, without the infinite one.
-    package func histogram(_ name: String, _ help: String, bounds: [Double], labels: [(String, String)] = []) -> Histogram {
+    package func histogram(_ name: String, _ help: String, bounds: [Double], labels: [(String, String)] = [])
+        -> Histogram
+    {
         let found = instrument(name, help, labels) { .histogram(Histogram(bounds: bounds)) }
         guard case .histogram(let histogram) = found else { preconditionFailure("\(name) is not a histogram") }
         return histogram
@@ -121,7 +123,9 @@ package final class ProcessMetrics: Sendable {
             if families[position].instruments.count >= ProcessMetrics.seriesLimit {
                 labels = PrometheusText.Labels(pairs.map { ($0.0, "overflow") })
             }
-            if let found = families[position].instruments.first(where: { $0.labels == labels }) { return found.instrument }
+            if let found = families[position].instruments.first(where: { $0.labels == labels }) {
+                return found.instrument
+            }
             let made = make()
             families[position].instruments.append((labels, made))
             return made

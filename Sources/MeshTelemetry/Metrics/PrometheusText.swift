@@ -72,7 +72,9 @@ package struct PrometheusText {
             omittedSamples += UInt64(cumulated.count)
             return
         }
-        for (bound, count) in zip(bounds, cumulated) { line("_bucket", labels, PrometheusText.number(bound), "\(count)") }
+        for (bound, count) in zip(bounds, cumulated) {
+            line("_bucket", labels, PrometheusText.number(bound), "\(count)")
+        }
         line("_bucket", labels, "+Inf", "\(total)")
         line("_sum", labels, "", PrometheusText.number(sum))
         line("_count", labels, "", "\(total)")
@@ -119,6 +121,8 @@ package struct PrometheusText {
 
     static func isValidName(_ name: String) -> Bool {
         guard let first = name.utf8.first, !(48...57).contains(first) else { return false }
-        return name.utf8.allSatisfy { (97...122).contains($0) || (65...90).contains($0) || (48...57).contains($0) || $0 == 95 }
+        return name.utf8.allSatisfy {
+            (97...122).contains($0) || (65...90).contains($0) || (48...57).contains($0) || $0 == 95
+        }
     }
 }

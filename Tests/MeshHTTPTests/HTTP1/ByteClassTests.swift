@@ -37,7 +37,9 @@ import Testing
                 value[position] = byte
                 let error = outcome(bytes("GET / HTTP/1.1\r\nHost: a\r\nX:"), value, bytes("\r\n\r\n"))
                 let isControl = byte < 0x20 && byte != 9 || byte == 0x7f
-                if (error != nil) != isControl { Issue.record("byte \(byte) at \(position) of \(length): \(String(describing: error))") }
+                if (error != nil) != isControl {
+                    Issue.record("byte \(byte) at \(position) of \(length): \(String(describing: error))")
+                }
             }
         }
     }

@@ -82,7 +82,8 @@ func parse(_ message: [UInt8], as kind: MessageKind, limits: HTTP1Limits = .stan
                     continue \(head.expectsContinue) upgrade \(head.wantsUpgrade) agent \(text(head.value(of: .userAgent)))
                     """
                 let copied = copy(head.length + 64) { head.copy(from: raw, to: $0, edit: HeadEdit(keepsUpgrade: true)) }
-                return .complete(ParsedHead(text: description, copy: copied, framing: head.framing, length: head.length))
+                return .complete(
+                    ParsedHead(text: description, copy: copied, framing: head.framing, length: head.length))
             }
         case .response(let traits):
             switch ResponseHead.parse(raw, answering: traits, limits: limits) {
@@ -94,7 +95,8 @@ func parse(_ message: [UInt8], as kind: MessageKind, limits: HTTP1Limits = .stan
                     type \(text(head.value(of: .contentType)))
                     """
                 let copied = copy(head.length + 64) { head.copy(from: raw, to: $0, edit: HeadEdit(keepsUpgrade: true)) }
-                return .complete(ParsedHead(text: description, copy: copied, framing: head.framing, length: head.length))
+                return .complete(
+                    ParsedHead(text: description, copy: copied, framing: head.framing, length: head.length))
             }
         }
     }

@@ -25,10 +25,13 @@ struct CorpusEntry: Sendable, CustomTestStringConvertible {
     var testDescription: String { name }
 
     static let all: [CorpusEntry] = {
-        let folder = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().appending(path: "Corpus")
+        let folder = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().appending(
+            path: "Corpus")
         let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
         return names.sorted().compactMap { name in
-            guard let end = name.range(of: "--"), let data = try? Data(contentsOf: folder.appending(path: name)) else { return nil }
+            guard let end = name.range(of: "--"), let data = try? Data(contentsOf: folder.appending(path: name)) else {
+                return nil
+            }
             let kind: MessageKind = name.hasSuffix(".response") ? .response([]) : .request
             return CorpusEntry(name: name, expected: String(name[..<end.lowerBound]), kind: kind, message: Array(data))
         }
@@ -49,7 +52,9 @@ struct CorpusEntry: Sendable, CustomTestStringConvertible {
         expectStableCopy(of: entry.message, as: entry.kind)
     }
 
-    @Test("Mutated messages never trap, are judged alike however split, and copy to the same message", arguments: [1, 2, 3, 4])
+    @Test(
+        "Mutated messages never trap, are judged alike however split, and copy to the same message",
+        arguments: [1, 2, 3, 4])
     func mutations(seed: UInt64) {
         var random = SeededGenerator(state: seed)
         var seeds: [([UInt8], MessageKind)] = CorpusEntry.all.map { ($0.message, $0.kind) }
@@ -85,10 +90,14 @@ struct CorpusEntry: Sendable, CustomTestStringConvertible {
     }
 
     private static let interesting: [[UInt8]] = [
-        [0], [9], [10], [13], [13, 10], [32], [58], [44], [59], [127], [0x85], [0xa0], [0xff], bytes("\r\n\r\n"), bytes("\n\n"),
-        bytes("Content-Length: 5\r\n"), bytes("Transfer-Encoding: chunked\r\n"), bytes("Connection: close\r\n"), bytes("0\r\n\r\n"),
-        bytes("Host: b\r\n"), bytes("ffffffffffffffff"), bytes("9223372036854775807"), bytes("HTTP/1.0"), bytes("\r\n "), bytes("TE: trailers\r\n"),
-        bytes("Connection: x, y\r\nX: 1\r\n"), bytes("Upgrade: websocket\r\nConnection: upgrade\r\n"), bytes("http://a/"),
+        [0], [9], [10], [13], [13, 10], [32], [58], [44], [59], [127], [0x85], [0xa0], [0xff], bytes("\r\n\r\n"),
+        bytes("\n\n"),
+        bytes("Content-Length: 5\r\n"), bytes("Transfer-Encoding: chunked\r\n"), bytes("Connection: close\r\n"),
+        bytes("0\r\n\r\n"),
+        bytes("Host: b\r\n"), bytes("ffffffffffffffff"), bytes("9223372036854775807"), bytes("HTTP/1.0"),
+        bytes("\r\n "), bytes("TE: trailers\r\n"),
+        bytes("Connection: x, y\r\nX: 1\r\n"), bytes("Upgrade: websocket\r\nConnection: upgrade\r\n"),
+        bytes("http://a/"),
     ]
 
     private func mutate(_ message: inout [UInt8], _ seeds: [([UInt8], MessageKind)], _ random: inout SeededGenerator) {

@@ -2,7 +2,9 @@ import MeshHTTP
 import Testing
 
 @Suite struct HeadCopyTests {
-    private func copyRequest(_ text: String, edit: HeadEdit = HeadEdit(), appending: String = "", room: Int = 4096) -> String {
+    private func copyRequest(_ text: String, edit: HeadEdit = HeadEdit(), appending: String = "", room: Int = 4096)
+        -> String
+    {
         let raw = bytes(text)
         return raw.withUnsafeBytes { raw in
             guard case .complete(let head) = RequestHead.parse(raw) else { return "does not parse" }
@@ -56,7 +58,9 @@ import Testing
 
     @Test("TE passes only as exactly `trailers`")
     func te() {
-        func fields(_ te: String) -> String { copyRequest("GET / HTTP/1.1\r\nHost: a\r\nConnection: TE\r\n\(te)\r\n\r\n") }
+        func fields(_ te: String) -> String {
+            copyRequest("GET / HTTP/1.1\r\nHost: a\r\nConnection: TE\r\n\(te)\r\n\r\n")
+        }
         #expect(fields("TE: Trailers") == "GET / HTTP/1.1\r\nHost: a\r\nTE: Trailers\r\n\r\n")
         #expect(fields("TE: trailers, deflate") == "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         #expect(fields("TE: trailers\r\nTE: gzip") == "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -86,14 +90,19 @@ import Testing
                 edit: HeadEdit(dropping: [.traceparent, .expect], version: .http11), appending: "traceparent: new\r\n")
                 == "GET / HTTP/1.1\r\nHost: a\r\ntraceparent: new\r\n\r\n")
         #expect(
-            copyResponse("HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", edit: HeadEdit(version: .http11))
+            copyResponse(
+                "HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", edit: HeadEdit(version: .http11))
                 == "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        #expect(copyRequest("GET / HTTP/1.1\r\nHost: a\r\n\r\n", edit: HeadEdit(dropping: .host)) == "GET / HTTP/1.1\r\n\r\n")
+        #expect(
+            copyRequest("GET / HTTP/1.1\r\nHost: a\r\n\r\n", edit: HeadEdit(dropping: .host))
+                == "GET / HTTP/1.1\r\n\r\n")
     }
 
     @Test("A 204 passes without a Content-Length")
     func noContent() {
-        #expect(copyResponse("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\nA: b\r\n\r\n") == "HTTP/1.1 204 No Content\r\nA: b\r\n\r\n")
+        #expect(
+            copyResponse("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\nA: b\r\n\r\n")
+                == "HTTP/1.1 204 No Content\r\nA: b\r\n\r\n")
     }
 
     @Test("Too little room is answered with what is needed, and nothing is written beyond the room")
@@ -142,11 +151,14 @@ func expectStableCopy(of message: [UInt8], as kind: MessageKind) {
         Issue.record("the copy differs: \(text)")
     }
     let lines = String(decoding: first.copy, as: UTF8.self).components("\r\n")
-    for line in lines where line.unicodeScalars.contains(where: { ($0.value < 0x20 && $0 != "\t") || $0.value == 0x7f }) {
+    for line in lines where line.unicodeScalars.contains(where: { ($0.value < 0x20 && $0 != "\t") || $0.value == 0x7f })
+    {
         Issue.record("a control character in \(line.debugDescription) of \(text)")
     }
     let names = lines.dropFirst().map { $0.prefix { $0 != ":" }.lowercased() }
-    if names.contains("content-length") && names.contains("transfer-encoding") || names.count(where: { $0 == "content-length" }) > 1 {
+    if names.contains("content-length") && names.contains("transfer-encoding")
+        || names.count(where: { $0 == "content-length" }) > 1
+    {
         Issue.record("two framings in \(text)")
     }
     if names.contains(where: { $0.contains(" ") || $0.contains("\t") }) { Issue.record("a space in a name in \(text)") }

@@ -73,7 +73,8 @@ import Testing
         func get(target: Int = 1, padding: Int = 0, fields: Int = 0) -> [UInt8] {
             bytes(
                 "GET /" + String(repeating: "t", count: target - 1) + " HTTP/1.1\r\nHost: a\r\n"
-                    + String(repeating: "F:\r\n", count: fields) + "P: " + String(repeating: "p", count: padding) + "\r\n\r\n")
+                    + String(repeating: "F:\r\n", count: fields) + "P: " + String(repeating: "p", count: padding)
+                    + "\r\n\r\n")
         }
         func outcome(_ message: [UInt8]) -> HTTP1Error? {
             if case .invalid(let error) = receive(message, as: .request, limits: limits) { return error }

@@ -10,7 +10,10 @@ private final class Fixture: Sendable {
     private let held = Mutex<LoopBound<HTTP1Server>?>(nil)
     let address: SocketAddress
 
-    init(limits: HTTP1Server.Limits = HTTP1Server.Limits(), handler: @escaping @Sendable (EventLoop) -> HTTP1Server.Handler) async throws {
+    init(
+        limits: HTTP1Server.Limits = HTTP1Server.Limits(),
+        handler: @escaping @Sendable (EventLoop) -> HTTP1Server.Handler
+    ) async throws {
         let loop = try EventLoop.spawn(name: "http1-test")
         self.loop = loop
         let started = await loop.perform { () -> Result<(LoopBound<HTTP1Server>, SocketAddress), SystemError> in
@@ -55,7 +58,8 @@ private func exchange(
     await withCheckedContinuation { continuation in
         loop.submit {
             HTTP1Client.send(
-                request, loop: loop, address: address, timeoutMilliseconds: timeoutMilliseconds, bodyLimitBytes: bodyLimitBytes
+                request, loop: loop, address: address, timeoutMilliseconds: timeoutMilliseconds,
+                bodyLimitBytes: bodyLimitBytes
             ) { continuation.resume(returning: $0) }
         }
     }
@@ -65,7 +69,8 @@ private func exchange(
 private func echo(_ loop: EventLoop) -> HTTP1Server.Handler {
     { request, reply in
         let body = String(decoding: request.body, as: UTF8.self)
-        let text = "\(request.method) \(request.path) \(request.query.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }) \(body);"
+        let text =
+            "\(request.method) \(request.path) \(request.query.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }) \(body);"
         switch request.path {
         case "/late":
             let late = LoopBound(reply, loop: loop)
@@ -93,7 +98,9 @@ private func echo(_ loop: EventLoop) -> HTTP1Server.Handler {
             }
         }
         let peer = try LoopbackPeer(to: fixture.address)
-        peer.send("GET /late HTTP/1.1\r\nHost: a\r\n\r\nGET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /late HTTP/1.1\r\nHost: a\r\n\r\n")
+        peer.send(
+            "GET /late HTTP/1.1\r\nHost: a\r\n\r\nGET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /late HTTP/1.1\r\nHost: a\r\n\r\n"
+        )
         peer.send("GET /2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         #expect(bodies(peer.receive()) == ["/late", "/1", "/late", "/2"])
         await fixture.stop()
@@ -119,7 +126,9 @@ private func echo(_ loop: EventLoop) -> HTTP1Server.Handler {
         #expect(peer.receive { $0.hasSuffix("\r\n\r\n") } == "HTTP/1.1 100 Continue\r\n\r\n")
         peer.send("hello")
         #expect(peer.receive { $0.contains(";") }.contains("PUT /l [] hello;"))
-        peer.send("PUT /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n3\r\nabc\r\n4;x\r\ndefg\r\n0\r\n\r\n")
+        peer.send(
+            "PUT /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n3\r\nabc\r\n4;x\r\ndefg\r\n0\r\n\r\n"
+        )
         #expect(peer.receive().contains("PUT /c [] abcdefg;"))
         await fixture.stop()
     }
@@ -146,9 +155,11 @@ private func echo(_ loop: EventLoop) -> HTTP1Server.Handler {
         "What does not parse or is too large is refused and the connection closed",
         arguments: [
             Refusal(
-                testDescription: "space before colon", request: "GET / HTTP/1.1\r\nHost: a\r\nX : 1\r\n\r\n", status: "400 Bad Request"),
+                testDescription: "space before colon", request: "GET / HTTP/1.1\r\nHost: a\r\nX : 1\r\n\r\n",
+                status: "400 Bad Request"),
             Refusal(
-                testDescription: "large head", request: "GET / HTTP/1.1\r\nHost: a\r\nX: " + String(repeating: "x", count: 9000),
+                testDescription: "large head",
+                request: "GET / HTTP/1.1\r\nHost: a\r\nX: " + String(repeating: "x", count: 9000),
                 status: "431 Request Header Fields Too Large"),
             Refusal(
                 testDescription: "large body", request: "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 65537\r\n\r\n",
@@ -158,7 +169,8 @@ private func echo(_ loop: EventLoop) -> HTTP1Server.Handler {
                 request: "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n10010\r\n"
                     + String(repeating: "x", count: 65552), status: "413 Content Too Large"),
             Refusal(
-                testDescription: "bad chunk", request: "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+                testDescription: "bad chunk",
+                request: "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
                 status: "400 Bad Request"),
         ])
     func refusals(refusal: Refusal) async throws {
@@ -219,9 +231,12 @@ private func echo(_ loop: EventLoop) -> HTTP1Server.Handler {
         let fixture = try await Fixture(handler: echo)
         let requests = [
             HTTP1Client.Request(path: "/ HTTP/1.1\r\nX: "), HTTP1Client.Request(path: "/a b"),
-            HTTP1Client.Request(path: "/", fields: [("X", "1\r\nY: 2")]), HTTP1Client.Request(path: "/", fields: [("X ", "1")]),
-            HTTP1Client.Request(path: "/", fields: [("Content-Length", "5")]), HTTP1Client.Request(method: "CONNECT", path: "a:1"),
-            HTTP1Client.Request(path: "/", fields: [("Transfer-Encoding", "chunked")]), HTTP1Client.Request(path: "no-slash"),
+            HTTP1Client.Request(path: "/", fields: [("X", "1\r\nY: 2")]),
+            HTTP1Client.Request(path: "/", fields: [("X ", "1")]),
+            HTTP1Client.Request(path: "/", fields: [("Content-Length", "5")]),
+            HTTP1Client.Request(method: "CONNECT", path: "a:1"),
+            HTTP1Client.Request(path: "/", fields: [("Transfer-Encoding", "chunked")]),
+            HTTP1Client.Request(path: "no-slash"),
         ]
         for request in requests {
             guard case .failure(.invalidRequest) = await fixture.get(request) else {
@@ -255,10 +270,12 @@ private func echo(_ loop: EventLoop) -> HTTP1Server.Handler {
             }
             return await exchange(request, loop: loop, address: address)
         }
-        #expect(try await answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel") == .failure(.connection(.truncated)))
+        #expect(
+            try await answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel") == .failure(.connection(.truncated)))
         #expect(try await answering("HTTP/1.1 2000 OK\r\n\r\n") == .failure(.invalidResponse(.invalidStatus)))
         #expect(try await answering("HTTP/1.0 200 OK\r\n\r\nuntil close").get().body == bytes("until close"))
-        let interim = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
+        let interim =
+            "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
         #expect(try await answering(interim).get().body == bytes("hi"))
         loop.stop()
     }
