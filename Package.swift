@@ -97,7 +97,8 @@ let package = Package(
                 .protobuf]),
         library(
             "MeshKubernetes",
-            ["MeshAddress", "MeshCore", "MeshTelemetry", .httpClient, .nioCore, .nioFoundation, .boringSSL, .yams, .logging]),
+            ["MeshAddress", "MeshCore", "MeshTelemetry", .httpClient, .nioCore, .nioHTTP1, .nioFoundation, .boringSSL, .yams,
+                .logging]),
         library(
             "MeshInjector",
             ["MeshAddress", "MeshCore", "MeshKubernetes", .hummingbird, .hummingbirdTLS, .nioCore, .boringSSL, .logging]),
@@ -130,7 +131,8 @@ let package = Package(
         tests("MeshTelemetryTests", ["MeshAddress", "MeshHTTP", "MeshCore", "MeshTelemetry"]),
         tests("MeshHTTPTests", ["CApus", "MeshAddress", "MeshIO", "MeshHTTP"], resources: [.copy("Corpus")]),
         tests(
-            "MeshInjectorTests", ["MeshCore", "MeshKubernetes", "MeshInjector", .httpClient, .nioCore, .boringSSL, .logging],
+            "MeshInjectorTests",
+            ["MeshCore", "MeshKubernetes", "MeshInjector", .httpClient, .nioCore, .nioHTTP1, .boringSSL, .logging],
             resources: [.copy("Golden")]),
         tests(
             "MeshKubernetesTests",
