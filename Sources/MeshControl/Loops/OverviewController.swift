@@ -105,7 +105,7 @@ extension OverviewController: QueryServer.Source {
         addIntake(to: &page)
         addMesh(to: &page)
         readMetrics(&page)
-        return Array(page.text.utf8)
+        return page.bytes
     }
 
     private func addStreams(_ statistics: DiscoveryServer.Statistics, to page: inout MetricsPage) {
