@@ -139,7 +139,6 @@ final class ContainerLog: Sendable {
         private let request: PodLogRequest
         private let since: String?
         private let subscription: (id: Int, changes: AsyncStream<Void>)
-        private var changes: AsyncStream<Void>.Iterator
         private var files: [Int32]
         private var generation: Int
         private var rest: [UInt8] = []
@@ -151,7 +150,6 @@ final class ContainerLog: Sendable {
             self.request = request
             since = request.sinceSeconds.map { KubernetesTime(seconds: KubernetesTime.now.seconds - Int64(clamping: $0)).microText }
             subscription = log.subscribe()
-            changes = subscription.changes.makeAsyncIterator()
             let opened = log.openFiles()
             files = [opened.older, opened.current].filter { $0 >= 0 }
             generation = opened.generation
@@ -177,10 +175,13 @@ final class ContainerLog: Sendable {
                 } else if !request.follow || hadEnded {
                     return nil
                 } else {
-                    var iterator = changes
-                    let change: Void? = await iterator.next()
-                    changes = iterator
-                    if change == nil { return nil }
+                    var hasChanged = false
+                    for await _ in subscription.changes {
+                        hasChanged = true
+                        break
+                    }
+                    // The reader has gone away.
+                    if !hasChanged { return nil }
                 }
             }
         }
