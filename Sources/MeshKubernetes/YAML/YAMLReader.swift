@@ -11,7 +11,7 @@ package struct ManifestError: Error, Hashable, Sendable, CustomStringConvertible
 /// `yes`, `no`, `on` and `off` stay texts.
 package enum YAMLReader {
     /// Values in one text, aliases counted each time they are used.
-    package static let valueLimit = 2_000_000
+    package static let valueLimit = 500_000
     package static let depthLimit = 256
 
     /// Every document of a text that is not empty, in order. Fails with the position of what is wrong.

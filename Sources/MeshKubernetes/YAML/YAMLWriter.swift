@@ -67,7 +67,28 @@ package struct YAMLWriter {
             let padding = String(repeating: " ", count: indent)
             return "|\n" + lines.map { $0.isEmpty ? "" : padding + $0 }.joined(separator: "\n")
         }
-        return YAMLWriter.isPlain(value) ? value : String(decoding: JSONValue.string(value).bytes(), as: UTF8.self)
+        return YAMLWriter.isPlain(value) ? value : YAMLWriter.quoted(value)
+    }
+
+    /// A JSON string is a YAML one as soon as what YAML takes for a line's end or refuses is escaped too (YAML 1.1 §4.2).
+    private static func quoted(_ text: String) -> String {
+        var result = ""
+        for scalar in String(decoding: JSONValue.string(text).bytes(), as: UTF8.self).unicodeScalars {
+            if isPrintable(scalar) {
+                result.unicodeScalars.append(scalar)
+            } else {
+                let digits = String(scalar.value, radix: 16)
+                result += "\\u" + String(repeating: "0", count: max(0, 4 - digits.count)) + digits
+            }
+        }
+        return result
+    }
+
+    private static func isPrintable(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.value {
+        case 0..<0x20, 0x7f...0x9f, 0x2028, 0x2029, 0xfeff, 0xfffe, 0xffff: false
+        default: true
+        }
     }
 
     /// Several lines of visible text, ended by exactly one line feed, the first not indented.
@@ -75,7 +96,7 @@ package struct YAMLWriter {
         guard text.dropLast().contains("\n"), text.hasSuffix("\n"), !text.hasSuffix("\n\n"), let first = text.first,
             first != " ", first != "\n"
         else { return false }
-        return text.unicodeScalars.allSatisfy { $0 == "\n" || $0.value >= 0x20 && $0.value != 0x7f && $0.value < 0xd800 }
+        return text.unicodeScalars.allSatisfy { $0 == "\n" || isPrintable($0) }
     }
 
     private static func isPlain(_ text: String) -> Bool {
