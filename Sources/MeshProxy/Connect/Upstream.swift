@@ -28,7 +28,8 @@ final class Upstream {
     var health = EndpointHealth()
     /// Connections of byte relays, which no pool counts.
     var byteConnections = 0
-    var cells = UpstreamCells()
+    /// Where requests to it are counted.
+    var edge = CachedEdge()
 
     static let byteConnectionLimit = 16_384
 

@@ -1,15 +1,11 @@
-package import MeshHTTP
-internal import MeshIdentity
-internal import MeshIO
+import MeshHTTP
 
 /// Why a sidecar did not do what it was asked. One case per cause; `ErrorResponse` has the one table of what follows.
-package enum ProxyError: Error, Sendable, Equatable {
+enum ProxyError: Error, Equatable {
     // The destination.
     case destinationTimeout
     case destinationQueueFull
     case unknownDestinationDenied
-    case notRedirected
-    case loopDetected
 
     // The upstream.
     case noEndpoints
@@ -32,8 +28,6 @@ package enum ProxyError: Error, Sendable, Equatable {
     case methodNotSupported
     case headTimeout
     case mtlsRequired
-    case callerRefused(String)
     case clientGone
     case idleTimeout
-    case draining
 }

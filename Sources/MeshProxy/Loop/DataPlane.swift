@@ -1,7 +1,9 @@
 import Dispatch
 package import Logging
 package import MeshAddress
+package import MeshCore
 package import MeshIO
+package import MeshTelemetry
 import Synchronization
 
 /// The sidecar's data path: as many loops as it is given cores, each with listeners, connections and a view of the mesh of
@@ -30,6 +32,8 @@ package final class DataPlane: Sendable {
         /// Nil leaves every destination unknown that no change has named.
         package var resolver: (any DestinationResolver)?
         package var logger: Logger
+        /// Nil leaves requests unlogged.
+        package var accessLog: (format: AccessLogFormat, writer: any AccessLogWriter)?
 
         var pool = ConnectionPoolState<UpstreamConnection, HTTPRelay>.Limits()
 
@@ -49,23 +53,18 @@ package final class DataPlane: Sendable {
         var outbound = configuration.outbound
         var inbound = configuration.inbound
         let count = max(1, configuration.loops)
-        for index in 0..<count {
-            do throws(SystemError) {
-                let events = try EventLoop.spawn(name: "data-\(index)")
-                do throws(SystemError) {
-                    let started = try DataPlane.start(
-                        events, index, configuration, outbound, inbound, reusePort: count > 1)
-                    loops.append((events, started.proxy))
-                    for (place, address) in started.outbound.enumerated() { outbound[place].address = address }
-                    for (place, address) in started.inbound.enumerated() { inbound[place].address = address }
-                } catch {
-                    events.stop()
-                    throw error
-                }
-            } catch {
-                for loop in loops { loop.events.stop() }
-                throw error
+        do throws(SystemError) {
+            for index in 0..<count {
+                let events = try EventLoop(name: "data-\(index)")
+                let started = try DataPlane.start(
+                    events, index, configuration, outbound, inbound, reusePort: count > 1)
+                loops.append((events, started.proxy))
+                for (place, address) in started.outbound.enumerated() { outbound[place].address = address }
+                for (place, address) in started.inbound.enumerated() { inbound[place].address = address }
             }
+        } catch {
+            for loop in loops { loop.events.stop() }
+            throw error
         }
         self.loops = loops
         outboundAddresses = outbound.map(\.address)
@@ -84,17 +83,18 @@ package final class DataPlane: Sendable {
         _ inbound: [ListenerConfiguration], reusePort: Bool
     ) throws(SystemError) -> Started {
         let result = Handover<Result<Started, SystemError>>()
-        events.submit {
+        try LoopThread.run(events) {
             let proxy = ProxyLoop(eventLoop: events, index: index, configuration: configuration)
             do throws(SystemError) {
                 let addresses = try proxy.listen(outbound: outbound, inbound: inbound, reusePort: reusePort)
+                let bound = LoopBound(proxy, loop: events)
                 result.give(
-                    .success(
-                        Started(
-                            proxy: LoopBound(proxy, loop: events), outbound: addresses.outbound,
-                            inbound: addresses.inbound)))
+                    .success(Started(proxy: bound, outbound: addresses.outbound, inbound: addresses.inbound)))
+                return bound
             } catch {
+                proxy.stopAccepting()
                 result.give(.failure(error))
+                return nil
             }
         }
         return try result.take().get()
@@ -134,6 +134,8 @@ package final class DataPlane: Sendable {
         for loop in loops { loop.events.stop() }
     }
 
+    deinit { stop() }
+
     // MARK: - Reading it
 
     /// One report per loop, read on it. `completion` runs on a data loop; loops that have ended are left out.
@@ -144,6 +146,16 @@ package final class DataPlane: Sendable {
     /// What each loop believes, for the configuration dump.
     package func dump(completion: @escaping @Sendable ([SnapshotDump]) -> Void) {
         gather(completion) { $0.snapshot.dump }
+    }
+
+    /// What happened on each loop since the last call. Whoever calls it owns the deltas: there can be one such reader.
+    package func takeTelemetry(completion: @escaping @Sendable ([LoopTelemetry]) -> Void) {
+        gather(completion) { $0.takeTelemetry() }
+    }
+
+    /// Everything counted since the start, summed over the loops.
+    package func metrics(completion: @escaping @Sendable (MetricsSnapshot) -> Void) {
+        gather({ completion(MetricsSnapshot.merged($0)) }, { $0.metrics.snapshot() })
     }
 
     private func gather<Value: Sendable>(
@@ -160,12 +172,31 @@ package final class DataPlane: Sendable {
 /// What a loop says about itself.
 package struct LoopReport: Sendable {
     package let counters: LoopCounters
+    /// Lines that the writer did not take.
+    package let accessLogDropped: UInt64
     package let eventLoop: LoopStatistics
     package let requestsInFlight: Int
     /// Everything that lives on the loop: clients' connections, pooled connections, relays.
     package let connections: Int
     package let waitingCallers: Int
     package let changesApplied: UInt64
+}
+
+/// What happened on a loop, for the control plane.
+package struct LoopTelemetry: Sendable {
+    package let edges: [EdgeReport]
+    /// Every ejection in force.
+    package let ejections: [Ejection]
+}
+
+/// An endpoint that a loop takes out of balancing.
+package struct Ejection: Sendable, Hashable {
+    package let service: ObjectName
+    package let port: UInt16
+    package let address: SocketAddress
+    package let pod: ObjectName?
+    package let sinceUnixMilliseconds: Int64
+    package let cause: EndpointHealth.Cause
 }
 
 /// A value that one thread makes and another waits for.

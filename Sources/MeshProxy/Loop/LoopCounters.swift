@@ -23,7 +23,6 @@ package struct LoopCounters: Sendable, Equatable {
     package var plaintextRefused: UInt64 = 0
     package var handshakesFailed: UInt64 = 0
     package var handshakesWithoutIdentity: UInt64 = 0
-    package var accessLogDropped: UInt64 = 0
 
     package init() {}
 
@@ -54,7 +53,6 @@ package struct LoopCounters: Sendable, Equatable {
             ("handshakes_failed", "inbound TLS handshakes that failed", handshakesFailed),
             ("handshakes_without_identity", "inbound TLS refused because this sidecar has no certificate yet",
                 handshakesWithoutIdentity),
-            ("access_log_dropped", "access log lines dropped because the reader was too slow", accessLogDropped),
         ]
     }
 
@@ -83,7 +81,6 @@ package struct LoopCounters: Sendable, Equatable {
         sum.plaintextRefused &+= right.plaintextRefused
         sum.handshakesFailed &+= right.handshakesFailed
         sum.handshakesWithoutIdentity &+= right.handshakesWithoutIdentity
-        sum.accessLogDropped &+= right.accessLogDropped
         return sum
     }
 }

@@ -2,6 +2,7 @@ import Logging
 import MeshAddress
 import MeshCore
 import MeshIO
+import MeshTelemetry
 
 /// Something that lives on a loop until its connection is closed.
 protocol LoopMember: AnyObject {
@@ -27,8 +28,12 @@ final class ProxyLoop: TimerTarget {
     var drain: Drain?
     /// This pod, as the source of what its application dials.
     private(set) var ownCaller: Caller
-    let unknownCaller = Caller(identity: nil)
-    let isLoggingAccess = false
+    let unknownCaller = Caller()
+    let metrics = MetricsRegistry()
+    /// Counts changes of this pod's own labels.
+    private(set) var labelGeneration = 0
+    /// Nil when requests are not logged.
+    var accessLog: AccessLog?
 
     private var acceptors: [Acceptor] = []
     private var members: ContiguousArray<any LoopMember> = []
@@ -52,6 +57,7 @@ final class ProxyLoop: TimerTarget {
         snapshot = Snapshot(loop: self)
         tick = LoopTimer(loop: eventLoop, target: self)
         settleTimer = LoopTimer(loop: eventLoop, target: self, tag: 1)
+        if let log = configuration.accessLog { accessLog = AccessLog(format: log.format, writer: log.writer) }
         tick.arm(afterMilliseconds: 1000)
     }
 
@@ -116,7 +122,10 @@ final class ProxyLoop: TimerTarget {
     func apply(_ changes: [SnapshotChange]) {
         for change in changes {
             snapshot.apply(change)
-            if case .own(let own) = change { ownCaller = Caller(own: own.workload) }
+            if case .own(let own) = change {
+                ownCaller = Caller(own: own.workload)
+                labelGeneration += 1
+            }
         }
         releaseWaiting()
     }
@@ -142,7 +151,7 @@ final class ProxyLoop: TimerTarget {
         }
         guard localTargets.count < ProxyLimits.localTargets else { return nil }
         let target = RouteTarget(
-            loop: self, kind: .local, service: snapshot.own?.workload.service, decision: .local,
+            loop: self, kind: .local, port: destination.port, service: snapshot.own?.workload.service, decision: .local,
             declaredProtocol: localProtocol(destination.port), balancing: .roundRobin)
         target.update(destination, .plaintext, workload: snapshot.own?.workload, isReady: true)
         localTargets[destination] = target
@@ -162,8 +171,9 @@ final class ProxyLoop: TimerTarget {
 
     func preface(_ inner: Preface.InnerProtocol, to upstream: Upstream) -> Preface {
         Preface(
-            innerProtocol: inner, owner: ownCaller.owner, app: ownCaller.app, version: ownCaller.version,
-            service: upstream.target?.service?.description ?? "", pod: ownCaller.pod?.description ?? "")
+            innerProtocol: inner, owner: ownCaller.labels.workload, app: ownCaller.labels.app,
+            version: ownCaller.labels.version,
+            service: upstream.target?.service?.description ?? "", pod: ownCaller.labels.pod?.description ?? "")
     }
 
     // MARK: - Unknown destinations
@@ -236,6 +246,7 @@ final class ProxyLoop: TimerTarget {
         }
         ticks &+= 1
         logsThisSecond = 0
+        accessLog?.flush()
         if ticks % 5 == 0 {
             eachTarget { target in for upstream in target.upstreams { upstream.expireIdle() } }
             for member in members { (member as? ByteRelay)?.reportProgress() }
@@ -243,6 +254,7 @@ final class ProxyLoop: TimerTarget {
         if ticks % 10 == 0 { eachTarget { $0.endInterval() } }
         if ticks % 60 == 0 {
             let used = snapshot.destinationsUsed(since: now &- 60_000_000_000)
+            metrics.sweep(nowNanoseconds: now)
             if !used.isEmpty { configuration.resolver?.keepAlive(used) }
             for (address, target) in localTargets where target.isUnused && now &- target.lastUsed > 600_000_000_000 {
                 localTargets[address] = nil
@@ -267,9 +279,26 @@ final class ProxyLoop: TimerTarget {
 
     // MARK: - Reading it from outside
 
+    /// What has happened since the last call, for the control plane.
+    func takeTelemetry() -> LoopTelemetry {
+        var ejections: [Ejection] = []
+        let unix = AccessLog.unixNanoseconds()
+        eachTarget { target in
+            guard let service = target.service, target.kind != .local else { return }
+            for upstream in target.upstreams where upstream.health.isEjected {
+                ejections.append(
+                    Ejection(
+                        service: service, port: target.port, address: upstream.address, pod: upstream.workload?.pod,
+                        sinceUnixMilliseconds: (unix &- (now &- upstream.health.ejectedAt)) / 1_000_000,
+                        cause: upstream.health.lastCause ?? .consecutiveFailures))
+            }
+        }
+        return LoopTelemetry(edges: metrics.takeReports(), ejections: ejections)
+    }
+
     var report: LoopReport {
         LoopReport(
-            counters: counters, eventLoop: eventLoop.statistics, requestsInFlight: requestsInFlight,
+            counters: counters, accessLogDropped: accessLog?.dropped ?? 0, eventLoop: eventLoop.statistics, requestsInFlight: requestsInFlight,
             connections: members.count, waitingCallers: waitingCount, changesApplied: snapshot.changesApplied)
     }
 }

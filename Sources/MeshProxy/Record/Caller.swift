@@ -1,42 +1,54 @@
 import MeshCore
+import MeshTelemetry
 
 /// Who a connection comes from, as metrics name it: this pod itself, a peer by its certificate and preface, or nobody known.
 final class Caller {
-    /// From the certificate; nil for plaintext.
-    let identity: SPIFFEID?
-    let namespace: String
-    let owner: String
-    let app: String
-    let version: String
-    /// `namespace/name`, as the caller says.
-    let pod: ObjectName?
+    let labels: EdgePeerLabels
     /// The service that the caller dialled, as it says.
     let service: ObjectName?
-    /// Metrics cells found for this caller; few, since a caller uses one or two of a pod's ports.
-    var cells = UpstreamCells()
+    /// Where its requests to this pod's one port are counted; another port replaces it.
+    var edge = CachedEdge()
 
-    init(
-        identity: SPIFFEID?, namespace: String = "", owner: String = "", app: String = "", version: String = "",
-        pod: ObjectName? = nil, service: ObjectName? = nil
-    ) {
-        self.identity = identity
-        self.namespace = namespace
-        self.owner = owner
-        self.app = app
-        self.version = version
-        self.pod = pod
-        self.service = service
+    /// Nobody known.
+    init() {
+        labels = EdgePeerLabels()
+        service = nil
     }
 
-    convenience init(_ identity: SPIFFEID, _ preface: Preface) {
-        self.init(
-            identity: identity, namespace: identity.serviceAccount?.namespace ?? "", owner: preface.owner,
-            app: preface.app, version: preface.version, pod: ObjectName(preface.pod), service: ObjectName(preface.service))
+    init(_ identity: SPIFFEID, _ preface: Preface) {
+        labels = EdgePeerLabels(
+            pod: ObjectName(preface.pod), namespace: identity.serviceAccount?.namespace ?? "", workload: preface.owner,
+            app: preface.app, version: preface.version, identity: identity)
+        service = ObjectName(preface.service)
     }
 
-    convenience init(own workload: Workload) {
-        self.init(
-            identity: workload.identity, namespace: workload.pod.namespace, owner: workload.owner, app: workload.app,
-            version: workload.version, pod: workload.pod)
+    init(own workload: Workload) {
+        labels = EdgePeerLabels(workload)
+        service = nil
+    }
+}
+
+/// A metrics cell that was found once. It is found anew when this pod's own labels, or what it was found for, have changed.
+struct CachedEdge {
+    private var edge: EdgeMetrics?
+    private var generation = 0
+    private var target: ObjectIdentifier?
+    private var applicationProtocol = ApplicationProtocol.http1
+
+    @inline(__always)
+    mutating func find(
+        _ loop: ProxyLoop, _ target: RouteTarget, _ applicationProtocol: ApplicationProtocol, _ labels: () -> EdgeLabels
+    ) -> EdgeMetrics {
+        if let edge, generation == loop.labelGeneration, self.target == ObjectIdentifier(target),
+            self.applicationProtocol == applicationProtocol
+        {
+            return edge
+        }
+        let found = loop.metrics.edge(labels())
+        edge = found
+        generation = loop.labelGeneration
+        self.target = ObjectIdentifier(target)
+        self.applicationProtocol = applicationProtocol
+        return found
     }
 }

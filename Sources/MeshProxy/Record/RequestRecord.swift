@@ -1,23 +1,6 @@
+import MeshAddress
 import MeshCore
-import MeshHTTP
-
-/// What was asked, for the access log.
-struct RequestSubject {
-    let method: String
-    let path: String
-    let authority: String
-    let userAgent: String
-    let requestID: String
-
-    init(_ head: RequestHead, _ bytes: UnsafeRawBufferPointer) {
-        func text(_ range: ByteRange?) -> String { range.map { String(decoding: bytes[$0], as: UTF8.self) } ?? "" }
-        method = text(head.methodRange)
-        path = text(head.path)
-        authority = text(head.authority)
-        userAgent = text(head.value(of: .userAgent))
-        requestID = text(head.value(of: .requestID))
-    }
-}
+import MeshTelemetry
 
 /// One finished request. Recording consumes it, so that it is counted once.
 struct RequestRecord: ~Copyable {
@@ -34,7 +17,33 @@ struct RequestRecord: ~Copyable {
     let durationNanoseconds: Int64
     let subject: RequestSubject?
 
-    consuming func record(on loop: ProxyLoop) {}
+    consuming func record(on loop: ProxyLoop) {
+        let response = error.map { ErrorResponse($0) }
+        let edge = Edge.find(direction, target, upstream, caller, .http1, loop)
+        edge.record(
+            ResponseKey(status: UInt16(truncatingIfNeeded: status), reason: response?.reason),
+            durationNanoseconds: durationNanoseconds, requestBytes: requestBytes, responseBytes: responseBytes)
+        if tries > 1 {
+            var counts = StreamCounts()
+            counts.retries = UInt64(tries - 1)
+            edge.add(counts)
+        }
+        guard loop.accessLog != nil, let subject else { return }
+        var entry = Edge.entry(edge.labels, direction, upstream, durationNanoseconds)
+        entry.method = subject.method
+        entry.authority = subject.authority
+        entry.path = subject.path
+        entry.userAgent = subject.userAgent
+        entry.requestID = subject.requestID
+        entry.trace = subject.trace
+        entry.status = status
+        entry.reason = response?.reason
+        entry.detail = response?.detail ?? ""
+        entry.requestBytes = requestBytes
+        entry.responseBytes = responseBytes
+        entry.tries = tries
+        loop.accessLog?.append(entry)
+    }
 }
 
 /// What happened to a connection that is relayed as bytes.
@@ -48,15 +57,104 @@ struct ByteRecord: ~Copyable {
     let upstream: Upstream?
     let caller: Caller
     let kind: Kind
-    /// From the client, since the last record of this connection.
+    /// From the client and to it, since the last record of this connection.
     let sent: UInt64
     let received: UInt64
     let error: ProxyError?
     let durationNanoseconds: Int64
     let applicationProtocol: ApplicationProtocol
 
-    consuming func record(on loop: ProxyLoop) {}
+    consuming func record(on loop: ProxyLoop) {
+        var counts = StreamCounts()
+        counts.receivedBytes = sent
+        counts.sentBytes = received
+        switch kind {
+        case .opened: counts.connectionsOpened = 1
+        case .progress: break
+        case .closed: counts.connectionsClosed = 1
+        case .failed: counts.connectionsFailed = 1
+        }
+        if kind == .progress, sent == 0, received == 0 { return }
+        let edge = Edge.find(direction, target, upstream, caller, applicationProtocol, loop)
+        edge.add(counts)
+        guard loop.accessLog != nil, kind == .closed || kind == .failed else { return }
+        let response = error.map { ErrorResponse($0) }
+        var entry = Edge.entry(edge.labels, direction, upstream, durationNanoseconds)
+        entry.reason = response?.reason
+        entry.detail = response?.detail ?? ""
+        entry.requestBytes = sent
+        entry.responseBytes = received
+        loop.accessLog?.append(entry)
+    }
 }
 
-/// Metrics cells that were found once, to be found without a search the next time.
-struct UpstreamCells {}
+/// The two ends of what is recorded.
+private enum Edge {
+    /// The cell of an edge, remembered where it is found again: with the endpoint on the way out, with the caller on the way in.
+    @inline(__always)
+    static func find(
+        _ direction: HTTPRelay.Direction, _ target: RouteTarget, _ upstream: Upstream?, _ caller: Caller,
+        _ applicationProtocol: ApplicationProtocol, _ loop: ProxyLoop
+    ) -> EdgeMetrics {
+        switch direction {
+        case .inbound:
+            return caller.edge.find(loop, target, applicationProtocol) {
+                labels(direction, target, upstream, caller, applicationProtocol, loop)
+            }
+        case .outbound:
+            if let upstream {
+                return upstream.edge.find(loop, target, applicationProtocol) {
+                    labels(direction, target, upstream, caller, applicationProtocol, loop)
+                }
+            }
+            return target.edge.find(loop, target, applicationProtocol) {
+                labels(direction, target, nil, caller, applicationProtocol, loop)
+            }
+        }
+    }
+
+    private static func labels(
+        _ direction: HTTPRelay.Direction, _ target: RouteTarget, _ upstream: Upstream?, _ caller: Caller,
+        _ applicationProtocol: ApplicationProtocol, _ loop: ProxyLoop
+    ) -> EdgeLabels {
+        switch direction {
+        case .outbound:
+            return EdgeLabels(
+                reporter: .source, source: caller.labels, destination: destination(upstream), service: target.service,
+                port: target.port, applicationProtocol: applicationProtocol,
+                security: upstream?.isMeshed == true ? .mutualTLS : .none)
+        case .inbound:
+            return EdgeLabels(
+                reporter: .destination, source: caller.labels, destination: loop.ownCaller.labels,
+                service: caller.service ?? target.service, port: target.port, applicationProtocol: applicationProtocol,
+                security: caller.labels.identity == nil ? .none : .mutualTLS)
+        }
+    }
+
+    private static func destination(_ upstream: Upstream?) -> EdgePeerLabels {
+        guard let upstream else { return EdgePeerLabels() }
+        guard let workload = upstream.workload else { return EdgePeerLabels(address: upstream.address.ip) }
+        var labels = EdgePeerLabels(workload)
+        labels.address = upstream.address.ip
+        // Without TLS nothing was proved.
+        if !upstream.isMeshed { labels.identity = nil }
+        return labels
+    }
+
+    static func entry(
+        _ labels: EdgeLabels, _ direction: HTTPRelay.Direction, _ upstream: Upstream?, _ durationNanoseconds: Int64
+    ) -> AccessLogEntry {
+        var entry = AccessLogEntry(
+            unixNanoseconds: AccessLog.unixNanoseconds(), direction: direction == .outbound ? .outbound : .inbound,
+            applicationProtocol: labels.applicationProtocol)
+        entry.durationNanoseconds = durationNanoseconds
+        entry.sourceWorkload = labels.source.workload
+        entry.sourceIdentity = labels.source.identity
+        entry.service = labels.service
+        entry.destinationPod = labels.destination.pod
+        entry.destinationIdentity = labels.destination.identity
+        entry.destinationAddress = upstream?.address
+        entry.isSecured = labels.security == .mutualTLS
+        return entry
+    }
+}

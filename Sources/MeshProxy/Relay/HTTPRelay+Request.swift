@@ -1,6 +1,7 @@
 import MeshCore
 import MeshHTTP
 import MeshIO
+import MeshTelemetry
 
 /// A request's way from its client to an endpoint.
 extension HTTPRelay {
@@ -26,6 +27,9 @@ extension HTTPRelay {
         case .invalid(let error):
             loop.counters.invalidRequests &+= 1
             startedNanoseconds = now
+            requestBytes = 0
+            subject = nil
+            tries = 0
             refuse(.invalidRequest(error))
             return bytes.count
         case .complete(let head):
@@ -64,10 +68,10 @@ extension HTTPRelay {
         responseBytes = 0
         requestBody = BodyScanner(head.framing, limits: ProxyLimits.http)
         loop.counters.requests &+= 1
-        subject = loop.isLoggingAccess ? RequestSubject(head, bytes) : nil
+        subject = loop.accessLog != nil ? RequestSubject(head, bytes) : nil
 
         if method == .connect {
-            requestBytes = UInt64(head.length)
+            requestBytes = 0
             refuse(.methodNotSupported)
             return bytes.count
         }
@@ -82,7 +86,7 @@ extension HTTPRelay {
             body = UnsafeRawBufferPointer(rebasing: rest[..<count])
             taken += count
         }
-        requestBytes = UInt64(taken)
+        requestBytes = UInt64(taken &- head.length)
 
         if let timeout = target.decision.requestTimeoutMilliseconds {
             requestDeadline = now &+ Int64(timeout) &* 1_000_000
@@ -103,7 +107,10 @@ extension HTTPRelay {
         var lines = HeaderLines()
         let parent = head.value(of: .traceparent).map { bytes[$0] }
         if direction == .outbound || parent == nil {
-            if lines.appendTraceparent(parent: parent, random: &loop.random) { edit.dropping.insert(.traceparent) }
+            let trace = TraceContext.next(after: parent, random: &loop.random)
+            lines.appendTraceparent(trace)
+            if parent != nil { edit.dropping.insert(.traceparent) }
+            subject?.trace = trace
         }
         if head.version == .http10 { lines.append("Connection: keep-alive\r\n") }
         lines.withBytes { added in

@@ -85,7 +85,7 @@ extension HTTPRelay {
         let rest = UnsafeRawBufferPointer(rebasing: bytes[head.length...])
         let step = responseBody.scan(rest)
         let count = step.count
-        responseBytes = UInt64(written &+ count)
+        responseBytes = UInt64(count)
         downstream.write(
             UnsafeRawBufferPointer(rebasing: output[..<written]), UnsafeRawBufferPointer(rebasing: rest[..<count]))
         return settle(connection, step, count, of: rest.count) ? bytes.count : head.length &+ count
@@ -218,7 +218,7 @@ extension HTTPRelay {
             return
         }
         let rest = UnsafeRawBufferPointer(rebasing: bytes[head.length...])
-        responseBytes = UInt64(written)
+        responseBytes = 0
         exchange = nil
         downstream.write(UnsafeRawBufferPointer(rebasing: loop.scratch[..<written]), rest)
         record(reason: nil)

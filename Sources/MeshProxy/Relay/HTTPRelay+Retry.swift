@@ -1,6 +1,7 @@
 import MeshCore
 import MeshHTTP
 import MeshIO
+import MeshTelemetry
 
 /// What happens when a try fails: another one, or an answer of our own.
 extension HTTPRelay {
@@ -140,7 +141,7 @@ extension HTTPRelay {
         self.status = status
         closesAfterResponse = !keepsAlive || !requestBody.isDone || (direction == .inbound && loop.isDraining)
         let bytes = response.bytes(status: status, closes: closesAfterResponse, answering: traits)
-        responseBytes = UInt64(bytes.count)
+        responseBytes = 0
         responseStarted = true
         bytes.withUnsafeBytes { downstream.write($0) }
         record(reason: error)
@@ -155,7 +156,7 @@ extension HTTPRelay {
         status = response.status ?? 0
         if let status = response.status {
             let bytes = response.bytes(status: status, closes: true, answering: traits)
-            responseBytes = UInt64(bytes.count)
+            responseBytes = 0
             bytes.withUnsafeBytes { downstream.write($0) }
         }
         record(reason: error)
@@ -190,15 +191,10 @@ enum SidecarReply {
 
     /// Nil for a reason that another endpoint would answer with just the same.
     init?(reason: UnsafeRawBufferPointer) {
-        func matches(_ text: String) -> Bool { text.utf8.count == reason.count && text.utf8.elementsEqual(reason) }
-        if matches(ErrorResponse(.connectFailed("")).reasonCode) || matches(ErrorResponse(.connectTimeout).reasonCode)
-            || matches(ErrorResponse(.connectionQueueFull).reasonCode) || matches(ErrorResponse(.draining).reasonCode)
-        {
-            self = .unprocessed
-        } else if matches(ErrorResponse(.upstreamReset).reasonCode) {
-            self = .unanswered
-        } else {
-            return nil
+        switch Reason(code: String(decoding: reason, as: UTF8.self)) {
+        case .connectFailed, .connectTimeout, .queueFull, .draining: self = .unprocessed
+        case .upstreamReset: self = .unanswered
+        default: return nil
         }
     }
 }

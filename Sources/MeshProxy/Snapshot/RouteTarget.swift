@@ -34,13 +34,18 @@ final class RouteTarget {
     private var nextProbe = Int64.max
     private(set) var isRemoved = false
     var lastUsed: Int64
+    /// Where requests that reach no endpoint are counted.
+    var edge = CachedEdge()
+    /// The port dialled, for labels.
+    let port: UInt16
 
     init(
-        loop: ProxyLoop, kind: Kind, service: ObjectName?, decision: RouteDecision, declaredProtocol: ApplicationProtocol?,
+        loop: ProxyLoop, kind: Kind, port: UInt16, service: ObjectName?, decision: RouteDecision, declaredProtocol: ApplicationProtocol?,
         balancing: LoadBalancing
     ) {
         self.loop = loop
         self.kind = kind
+        self.port = port
         self.service = service
         self.decision = decision
         self.declaredProtocol = declaredProtocol
@@ -140,7 +145,7 @@ final class RouteTarget {
             if known.address == address, known.security == security {
                 if known.workload != workload {
                     known.workload = workload
-                    known.cells = UpstreamCells()
+                    known.edge = CachedEdge()
                 }
                 known.isReady = isReady
                 rebuildCandidates()

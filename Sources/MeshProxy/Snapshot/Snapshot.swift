@@ -82,7 +82,7 @@ final class Snapshot {
         case .workload(let workload):
             if let target = entry.target { return target }
             let target = RouteTarget(
-                loop: loop, kind: .workload, service: workload.service, decision: .byAddress,
+                loop: loop, kind: .workload, port: address.port, service: workload.service, decision: .byAddress,
                 declaredProtocol: workload.ports[address.port], balancing: .random)
             target.update(address, security(workload, port: address.port), workload: workload, isReady: true)
             entry.target = target
@@ -97,7 +97,7 @@ final class Snapshot {
 
     func passthrough(_ address: SocketAddress) -> RouteTarget {
         let target = RouteTarget(
-            loop: loop, kind: .passthrough, service: nil, decision: .byAddress, declaredProtocol: nil, balancing: .random)
+            loop: loop, kind: .passthrough, port: address.port, service: nil, decision: .byAddress, declaredProtocol: nil, balancing: .random)
         target.update(address, .plaintext, workload: nil, isReady: true)
         return target
     }
@@ -105,7 +105,8 @@ final class Snapshot {
     private func target(of entry: ServiceEntry, _ service: Service, _ port: UInt16) -> RouteTarget {
         if let target = entry.targets[port] { return target }
         let target = RouteTarget(
-            loop: loop, kind: .service(service.name, port: port), service: service.name, decision: Router.route(service),
+            loop: loop, kind: .service(service.name, port: port), port: port, service: service.name,
+            decision: Router.route(service),
             declaredProtocol: service.port(port)?.declaredProtocol, balancing: service.loadBalancing)
         entry.targets[port] = target
         for endpoint in entry.endpoints.values.sorted(by: { ($0.address.high, $0.address.low) < ($1.address.high, $1.address.low) }) {
