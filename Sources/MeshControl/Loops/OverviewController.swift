@@ -94,12 +94,12 @@ extension OverviewController: QueryServer.Source {
     func metrics() -> [UInt8] {
         var page = MetricsPage()
         page.add(
-            "apus_control_convergence_microseconds",
+            "apus_control_convergence_seconds",
             "From the arrival of the platform's event to the acknowledgement of the last subscribed sidecar.",
             discovery.convergence)
         page.add(
             .counter, "apus_control_convergence_acknowledgements_total",
-            "Sidecars that acknowledged the changes counted in apus_control_convergence_microseconds.",
+            "Sidecars that acknowledged the changes counted in apus_control_convergence_seconds.",
             Double(discovery.acknowledgements))
         if let statistics = discovery.statistics { addStreams(statistics, to: &page) }
         addIntake(to: &page)

@@ -35,6 +35,7 @@ package struct MetricsPage {
         text.sample(PrometheusText.Labels(), value)
     }
 
+    /// In seconds, as Prometheus wants it; the resolution stays.
     package mutating func add(_ name: String, _ help: String, _ histogram: DurationHistogram) {
         text.begin(name, .histogram, help)
         var seen: UInt64 = 0
@@ -43,7 +44,7 @@ package struct MetricsPage {
             return seen
         }
         text.histogram(
-            PrometheusText.Labels(), bounds: DurationHistogram.bounds.map(Double.init), cumulated: cumulated,
-            sum: Double(histogram.sum))
+            PrometheusText.Labels(), bounds: DurationHistogram.bounds.map { Double($0) / 1e6 }, cumulated: cumulated,
+            sum: Double(histogram.sum) / 1e6)
     }
 }
