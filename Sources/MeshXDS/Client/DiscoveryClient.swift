@@ -27,6 +27,8 @@ package final class DiscoveryClient {
         package var removals: UInt64 = 0
         package var refusals: UInt64 = 0
         package var overLimit: UInt64 = 0
+        /// Destinations asked for again because their service did not come.
+        package var repeatedSubscriptions: UInt64 = 0
         package var subscriptions = 0
         package var services = 0
         package var stateWrites: UInt64 = 0
@@ -124,7 +126,7 @@ package final class DiscoveryClient {
             return false
         }
         _ = view.subscribe(address)
-        toUnsubscribe.remove(address)
+        // An unsubscription that still waits goes first, so that the control plane begins anew.
         toSubscribe.insert(address)
         loop.atEndOfRound(self)
         return true
@@ -149,6 +151,12 @@ package final class DiscoveryClient {
             }
         }
         tell(view.sweep(nowNanoseconds: loop.now.nanoseconds))
+        for address in view.incompleteDestinations {
+            counts.repeatedSubscriptions += 1
+            toUnsubscribe.insert(address)
+            toSubscribe.insert(address)
+            loop.atEndOfRound(self)
+        }
     }
 
     // MARK: The stream

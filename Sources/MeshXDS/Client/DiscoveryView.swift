@@ -42,8 +42,8 @@ package struct DiscoveryView {
     /// Of all services together.
     package static let endpointLimit = 100_000
     package static let serviceLimit = 20_000
-    /// A service arrives before the destination that leads to it; one that nothing leads to after so long was sent in vain.
-    package static let unreferencedNanoseconds: Int64 = 30_000_000_000
+    /// A service arrives before the destination that leads to it; one that nothing leads to for so long is dropped.
+    package static let unreferencedNanoseconds: Int64 = 120_000_000_000
 
     package let pod: ObjectName
     /// Answers are taken for these only.
@@ -67,15 +67,16 @@ package struct DiscoveryView {
     package mutating func unsubscribe(_ address: SocketAddress, nowNanoseconds: Int64) -> [DiscoveryChange] {
         guard subscriptions.remove(address) != nil else { return [] }
         guard let held = destinations.removeValue(forKey: address) else { return [] }
-        var changes: [DiscoveryChange] = [.destinationForgotten(address)]
-        release(held.value, &changes)
-        return changes
+        release(held.value, nowNanoseconds)
+        return [.destinationForgotten(address)]
     }
 
-    private mutating func release(_ destination: Destination, _ changes: inout [DiscoveryChange]) {
+    /// The service stays for a while: another destination that leads to it may be on its way, and was perhaps sent together with it.
+    /// What is stale of it by then does no harm, since a server that begins with a service again says what to forget.
+    private mutating func release(_ destination: Destination, _ now: Int64) {
         guard case .service(let name, _) = destination, let count = services[name]?.references else { return }
         services[name]?.references = count - 1
-        if count <= 1 { drop(name, &changes) }
+        services[name]?.unreferencedNanoseconds = now
     }
 
     private mutating func drop(_ name: ObjectName, _ changes: inout [DiscoveryChange]) {
@@ -84,7 +85,15 @@ package struct DiscoveryView {
         changes.append(.serviceRemoved(name))
     }
 
-    /// Drops services that were sent and that nothing leads to.
+    /// Destinations whose service did not come: something between the two ends went wrong, so that they must be asked for again.
+    package var incompleteDestinations: [SocketAddress] {
+        destinations.compactMap { address, held in
+            guard case .service(let name, _) = held.value, services[name]?.service == nil else { return nil }
+            return address
+        }
+    }
+
+    /// Drops services that nothing leads to.
     package mutating func sweep(nowNanoseconds: Int64) -> [DiscoveryChange] {
         var changes: [DiscoveryChange] = []
         for (name, held) in services
@@ -196,6 +205,7 @@ package struct DiscoveryView {
             let service = try ResourceDecoding.service(bytes)
             try check(service.name.description, name)
             try makeRoom(service.name, now)
+            services[service.name]?.unreferencedNanoseconds = now
             let isNew = services[service.name]?.service?.value != service
             services[service.name]?.service = Held(value: service, version: version)
             if isNew { changes.append(.service(service)) }
@@ -235,7 +245,7 @@ package struct DiscoveryView {
             services[name, default: HeldService(unreferencedNanoseconds: now)].references += 1
         }
         changes.append(.destination(address, destination))
-        if let old { release(old.value, &changes) }
+        if let old { release(old.value, now) }
     }
 
     private func check(_ expected: String, _ name: String) throws(InvalidResource) {
@@ -278,7 +288,7 @@ package struct DiscoveryView {
         case .destination:
             guard let address = SocketAddress(name), let held = destinations.removeValue(forKey: address) else { return }
             changes.append(.destination(address, .unknown))
-            release(held.value, &changes)
+            release(held.value, now)
         }
     }
 

@@ -179,6 +179,7 @@ package struct DiscoveryTable {
                 // The sidecar holds another version: if the resource is gone, it must be told so.
                 subscriber.sent[resource.serial] = resource.generation &- 1
             }
+            if resource.encoded != nil { subscriber.withdrawRemoval(resource) }
             subscriber.mark(resource)
         }
         schedule(subscriber)
@@ -329,10 +330,7 @@ package struct DiscoveryTable {
         statistics.changes += 1
         for subscriber in topic.subscribers {
             subscriber.mark(resource)
-            if encoded != nil, !subscriber.removals[Int(resource.type.rawValue)].isEmpty {
-                // It came back before its end was told.
-                subscriber.removals[Int(resource.type.rawValue)].removeAll { $0 == resource.name }
-            }
+            if encoded != nil { subscriber.withdrawRemoval(resource) }
             attach(change, subscriber)
             schedule(subscriber)
         }

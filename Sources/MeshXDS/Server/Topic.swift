@@ -126,6 +126,12 @@ package final class Subscriber {
         resource.pending += 1
     }
 
+    /// It came back before its end was told.
+    func withdrawRemoval(_ resource: TrackedResource) {
+        let index = Int(resource.type.rawValue)
+        if !removals[index].isEmpty { removals[index].removeAll { $0 == resource.name } }
+    }
+
     package func unmark(_ resource: TrackedResource) {
         guard dirtySerials.remove(resource.serial) != nil else { return }
         resource.pending -= 1
