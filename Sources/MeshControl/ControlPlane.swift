@@ -46,6 +46,8 @@ package final class ControlPlane: Sendable {
         package var certificateChanged: @Sendable (ServingIdentity, TrustBundle) -> Void = { _, _ in }
         /// What keeps them from being ready, a sentence each.
         package var obstacles: @Sendable () -> [String] = { [] }
+        /// What is wrong with them besides, a sentence each.
+        package var troubles: @Sendable () -> [String] = { [] }
         package var metrics: @Sendable (inout MetricsPage) -> Void = { _ in }
 
         package init() {}
@@ -96,6 +98,9 @@ package final class ControlPlane: Sendable {
                     health: HealthModel { LatencyHistogram.milliseconds(ofBucket: Int($0)) }, startedAt: now()),
                 now: now,
                 obstacles: surroundings.obstacles,
+                troubles: {
+                    surroundings.troubles() + (keeper.trouble.map { ["the certificate authority cannot be kept: \($0)"] } ?? [])
+                },
                 metrics: { page in
                     signing.addMetrics(to: &page)
                     surroundings.metrics(&page)
@@ -177,16 +182,16 @@ package final class ControlPlane: Sendable {
             do {
                 try await source.run { [self] events, arrived in deliver(events, arrived) }
                 guard !Task.isCancelled else { return }
-                reportTrouble("catalog", "its source ended")
+                reportCatalog("it ended")
             } catch {
                 guard !Task.isCancelled else { return }
                 logger.error("the catalog's source failed: \(error)")
-                reportTrouble("catalog", "\(error)")
+                reportCatalog("\(error)")
             }
             if MonotonicTime.now().nanoseconds(since: began) > 60_000_000_000 { failures = 0 }
             failures = min(failures + 1, 6)
             try? await Task.sleep(for: .milliseconds(Int(Double(200 << failures) * Double.random(in: 0.5...1))))
-            reportTrouble("catalog", nil)
+            reportCatalog(nil)
         }
     }
 
@@ -206,9 +211,9 @@ package final class ControlPlane: Sendable {
         logger.error("the loop '\(loop.name)' took no catalog event for ten seconds")
     }
 
-    private func reportTrouble(_ area: String, _ reason: String?) {
+    private func reportCatalog(_ failure: String?) {
         let overview = overview
-        overviewLoop.submit { overview.value.trouble(area, reason) }
+        overviewLoop.submit { overview.value.catalogFailed(failure) }
     }
 
     // MARK: Certificates

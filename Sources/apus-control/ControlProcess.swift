@@ -31,6 +31,7 @@ enum ControlProcess {
         var surroundings = ControlPlane.Surroundings()
         surroundings.certificateChanged = { webhook.certificateChanged($0, $1) }
         surroundings.obstacles = { webhook.obstacles }
+        surroundings.troubles = { webhook.troubles + source.troubles }
         surroundings.metrics = { page in
             webhook.addMetrics(to: &page)
             source.addMetrics(to: &page)
@@ -95,6 +96,10 @@ enum TerminationSignals {
 }
 
 extension KubernetesCatalogSource {
+    var troubles: [String] {
+        informers.compactMap { name, status in status.lastError.map { "the API does not serve \(name): \($0)" } }
+    }
+
     func addMetrics(to page: inout MetricsPage) {
         let now = DispatchTime.now().uptimeNanoseconds
         let informers = informers

@@ -75,6 +75,11 @@ final class WebhookHost: Sendable {
         return []
     }
 
+    var troubles: [String] {
+        guard let error = state.withLock({ $0.registration })?.status.lastError else { return [] }
+        return ["the injection webhook cannot be registered: \(error)"]
+    }
+
     func addMetrics(to page: inout MetricsPage) {
         let (webhook, registration) = state.withLock { ($0.webhook, $0.registration) }
         if let counts = webhook?.counts {

@@ -143,6 +143,30 @@ struct ControlPlaneTests {
         }
     }
 
+    @Test("A sidecar that is faster than the word of its pod is let in, and sent away if the pod turns out to be another's")
+    func early() async throws {
+        let source = ScriptedSource([.synchronized])
+        try await withControlPlane(source) { plane in
+            let address = try await open(plane)
+            let roots = try #require(plane.trustBundle?.roots)
+            let rightful = try await startSidecar(plane)
+            defer { rightful.close() }
+            let late = Self.pod("vault-1", "vault", 2)
+            let thief = try FakeSidecar(pod: ObjectName(namespace: "shop", name: "thief"), serviceAccount: "checkout")
+            _ = try await thief.certify(at: address, roots: roots)
+            thief.connect(to: address, as: late.pod)
+            defer { thief.close() }
+            rightful.subscribe(Self.vip)
+            thief.subscribe(Self.vip)
+            #expect(try await eventually { rightful.state.destinations[Self.vip] == .unknown })
+            #expect(try await eventually { thief.state.destinations[Self.vip] == .unknown })
+            source.tell(.workload(Self.caller), .workload(late))
+            #expect(try await eventually { rightful.state.configuration?.workload == Self.caller })
+            #expect(try await eventually { !thief.state.isConnected })
+            #expect(thief.state.configuration == nil)
+        }
+    }
+
     @Test("A restarted control plane has the same roots, and a sidecar that kept its state is told what changed meanwhile")
     func restart() async throws {
         let storage = MemoryStorage()

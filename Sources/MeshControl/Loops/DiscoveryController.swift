@@ -48,6 +48,10 @@ final class DiscoveryController {
     private var changedByStream: [UInt64: DiscoverySubscriberStatus] = [:]
     private var timer: LoopTimer?
     private var isClosed = false
+    /// Sidecars whose pods the catalog does not know yet, and who they showed themselves to be.
+    private var unconfirmed: [ObjectName: SPIFFEID] = [:]
+
+    static let unconfirmedLimit = 10_000
 
     static let updateMilliseconds = 100
 
@@ -97,8 +101,14 @@ final class DiscoveryController {
             }
         case .address(let ip): server.destinationsChanged(at: ip, arrivedNanoseconds: arrived)
         case .configuration(let pod):
+            if let workload = catalog.workloads[pod] {
+                if let identity = unconfirmed.removeValue(forKey: pod), let reason = mismatch(workload, identity) {
+                    server.close(pod: pod, reason: reason)
+                }
+            } else {
+                server.close(pod: pod, reason: "the pod is gone")
+            }
             server.configurationChanged(of: pod, arrivedNanoseconds: arrived)
-            if catalog.workloads[pod] == nil { server.close(pod: pod, reason: "the pod is gone") }
         case .everyConfiguration:
             for workload in catalog.workloads.values where workload.isMeshed {
                 server.configurationChanged(of: workload.pod, arrivedNanoseconds: arrived)
@@ -154,18 +164,31 @@ extension DiscoveryController: DiscoverySource {
 
 extension DiscoveryController: DiscoveryServerDelegate, TelemetryReceiver {
     /// Nil when a peer with this identity is the sidecar of this pod, else why not.
+    ///
+    /// A sidecar may be faster than the platform's word of its pod. It is let in when its identity is of the pod's namespace,
+    /// learns nothing of the pod until that word comes, and is sent away if it then turns out to be another's.
     func refusal(of pod: ObjectName, identity: SPIFFEID) -> String? {
-        guard let workload = catalog.workloads[pod] else {
+        if let workload = catalog.workloads[pod] { return mismatch(workload, identity) }
+        guard identity.serviceAccount?.namespace == pod.namespace else {
+            return "\(identity) is not an identity of the namespace of the pod \(pod)"
+        }
+        guard unconfirmed.count < Self.unconfirmedLimit || unconfirmed[pod] != nil else {
             return "the pod \(pod) is not known here (yet); try again in a moment"
         }
-        guard let expected = workload.identity else { return "the pod \(pod) has no identity in this mesh" }
-        return identity == expected ? nil : "\(identity) is not the identity of the pod \(pod), which is \(expected)"
+        unconfirmed[pod] = identity
+        return nil
+    }
+
+    private func mismatch(_ workload: Workload, _ identity: SPIFFEID) -> String? {
+        guard let expected = workload.identity else { return "the pod \(workload.pod) has no identity in this mesh" }
+        return identity == expected ? nil : "\(identity) is not the identity of the pod \(workload.pod), which is \(expected)"
     }
 
     func sidecarChanged(_ status: DiscoverySubscriberStatus) { changedByStream[status.stream] = status }
 
     func sidecarDisconnected(_ status: DiscoverySubscriberStatus) {
         changedByStream[status.stream] = nil
+        unconfirmed[status.pod] = nil
         update.ended.append(status)
     }
 

@@ -13,20 +13,24 @@ final class OverviewController {
     private var server: QueryServer?
     private let now: () -> Timestamp
     private let readObstacles: () -> [String]
+    private let readTroubles: () -> [String]
     private let readMetrics: (inout MetricsPage) -> Void
     private var isDiscoveryOpen = false
+    private var catalogTrouble: String?
 
     /// - Parameters:
     ///   - obstacles: what else keeps this process from being ready (the authority, the webhook).
+    ///   - troubles: what else is wrong with it.
     ///   - metrics: the figures of what runs on no loop.
     init(
         loop: EventLoop, overview: MeshOverview, now: @escaping () -> Timestamp, obstacles: @escaping () -> [String],
-        metrics: @escaping (inout MetricsPage) -> Void
+        troubles: @escaping () -> [String], metrics: @escaping (inout MetricsPage) -> Void
     ) {
         self.loop = loop
         self.overview = overview
         self.now = now
         self.readObstacles = obstacles
+        self.readTroubles = troubles
         self.readMetrics = metrics
         let timer = LoopTimer(loop: loop, target: self)
         timer.arm(afterMilliseconds: 1000)
@@ -77,7 +81,7 @@ final class OverviewController {
 
     var everyPeerIsCurrent: Bool { overview.sidecars.isEveryConnectedCurrent }
 
-    func trouble(_ area: String, _ reason: String?) { overview.troubles[area] = reason }
+    func catalogFailed(_ reason: String?) { catalogTrouble = reason }
 }
 
 extension OverviewController: QueryServer.Source {
@@ -88,6 +92,8 @@ extension OverviewController: QueryServer.Source {
         if !isDiscoveryOpen { obstacles.append("the discovery port is not open yet") }
         return obstacles
     }
+
+    var troubles: [String] { readTroubles() + (catalogTrouble.map { ["the catalog's source failed: \($0)"] } ?? []) }
 
     func overview(_ read: (MeshOverview, HealthClock) -> HTTP1Response) -> HTTP1Response { read(overview, clock) }
 

@@ -3,15 +3,18 @@ package import MeshCore
 extension MeshOverview {
     /// What `apus check` asks the control plane: everything that is wrong, with what to do about it, and one line for each area
     /// that is not.
-    package func check(now: HealthClock) -> CheckReport {
-        let findings = controlPlaneFindings() + identityFindings(now: now.wall) + sidecarFindings(now: now.wall)
-            + serviceFindings(now: now)
+    ///
+    /// - Parameter troubles: what the parts of the process say is wrong, a sentence each.
+    package func check(troubles: [String] = [], now: HealthClock) -> CheckReport {
+        var findings = controlPlaneFindings(troubles) + identityFindings(now: now.wall)
+        // Of a mesh that is not known yet there is nothing to say.
+        if catalog.isSynchronized { findings += sidecarFindings(now: now.wall) + serviceFindings(now: now) }
         return CheckReport(generatedAt: now.wall, findings: findings)
     }
 
     private static let rootWarningSeconds: Int64 = 30 * 86_400
 
-    private func controlPlaneFindings() -> [CheckFinding] {
+    private func controlPlaneFindings(_ troubles: [String]) -> [CheckFinding] {
         var findings: [CheckFinding] = []
         if catalog.isSynchronized {
             findings.append(
@@ -25,10 +28,10 @@ extension MeshOverview {
                     area: "control plane", result: .failed, message: "it has not read everything that the platform runs yet",
                     remedy: "wait a few seconds; if it stays so, look for the API's answer in the logs of apus-control"))
         }
-        for (area, trouble) in troubles.sorted(by: { $0.key < $1.key }) {
+        for trouble in troubles {
             findings.append(
                 CheckFinding(
-                    area: "control plane", result: .failed, message: "\(area): \(trouble)",
+                    area: "control plane", result: .failed, message: trouble,
                     remedy: "see the logs of apus-control; it keeps trying"))
         }
         return findings

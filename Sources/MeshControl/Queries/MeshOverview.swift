@@ -12,8 +12,6 @@ package struct MeshOverview: Sendable {
     package var rootNotAfter: Timestamp?
     /// When the control plane's own certificate ends.
     package var servingNotAfter: Timestamp?
-    /// What does not work now, by area, in words: no API, no webhook, …
-    package var troubles: [String: String] = [:]
 
     package init(version: String, settings: MeshSettings, health: HealthModel, startedAt: Timestamp) {
         self.catalog = Catalog(settings: settings)

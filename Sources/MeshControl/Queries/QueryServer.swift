@@ -11,6 +11,8 @@ package final class QueryServer {
         /// Why this process cannot serve yet, one sentence each; empty when it can.
         var obstacles: [String] { get }
         func overview(_ read: (MeshOverview, HealthClock) -> HTTP1Response) -> HTTP1Response
+        /// What is wrong besides, one sentence each.
+        var troubles: [String] { get }
         /// Prometheus text.
         func metrics() -> [UInt8]
     }
@@ -61,7 +63,8 @@ package final class QueryServer {
                 json(overview.health.edges(namespace: filter("namespace", request), now: now))
             }
         case "/api/v1/check":
-            return source.overview { overview, now in json(overview.check(now: now)) }
+            let wrong = source.obstacles + source.troubles
+            return source.overview { overview, now in json(overview.check(troubles: wrong, now: now)) }
         default:
             return .text(404, "nothing at \(request.path); there are \(paths.joined(separator: ", "))\n")
         }
