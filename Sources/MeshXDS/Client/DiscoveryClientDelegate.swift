@@ -24,3 +24,7 @@ package protocol DiscoveryClientDelegate: AnyObject {
     /// A destination has been in use since the last asking: the client asks before it drops an idle subscription.
     func isInUse(_ address: SocketAddress) -> Bool
 }
+
+extension DiscoveryClientDelegate {
+    package func stateFileIgnored(path: String, reason: String) {}
+}
