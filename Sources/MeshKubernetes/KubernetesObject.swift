@@ -9,7 +9,9 @@ package struct ResourceKind: Hashable, Sendable {
     package var isNamespaced: Bool
     package var shortNames: [String]
 
-    package init(group: String, version: String, kind: String, plural: String, isNamespaced: Bool, shortNames: [String] = []) {
+    package init(
+        group: String, version: String, kind: String, plural: String, isNamespaced: Bool, shortNames: [String] = []
+    ) {
         self.group = group
         self.version = version
         self.kind = kind
@@ -37,22 +39,27 @@ package struct ResourceKind: Hashable, Sendable {
     package static let service = ResourceKind(
         group: "", version: "v1", kind: "Service", plural: "services", isNamespaced: true, shortNames: ["svc"])
     package static let serviceAccount = ResourceKind(
-        group: "", version: "v1", kind: "ServiceAccount", plural: "serviceaccounts", isNamespaced: true, shortNames: ["sa"])
+        group: "", version: "v1", kind: "ServiceAccount", plural: "serviceaccounts", isNamespaced: true,
+        shortNames: ["sa"])
     package static let configMap = ResourceKind(
         group: "", version: "v1", kind: "ConfigMap", plural: "configmaps", isNamespaced: true, shortNames: ["cm"])
-    package static let secret = ResourceKind(group: "", version: "v1", kind: "Secret", plural: "secrets", isNamespaced: true)
+    package static let secret = ResourceKind(
+        group: "", version: "v1", kind: "Secret", plural: "secrets", isNamespaced: true)
     package static let event = ResourceKind(
         group: "", version: "v1", kind: "Event", plural: "events", isNamespaced: true, shortNames: ["ev"])
     package static let deployment = ResourceKind(
-        group: "apps", version: "v1", kind: "Deployment", plural: "deployments", isNamespaced: true, shortNames: ["deploy"])
-    package static let job = ResourceKind(group: "batch", version: "v1", kind: "Job", plural: "jobs", isNamespaced: true)
+        group: "apps", version: "v1", kind: "Deployment", plural: "deployments", isNamespaced: true,
+        shortNames: ["deploy"])
+    package static let job = ResourceKind(
+        group: "batch", version: "v1", kind: "Job", plural: "jobs", isNamespaced: true)
     package static let endpointSlice = ResourceKind(
         group: "discovery.k8s.io", version: "v1", kind: "EndpointSlice", plural: "endpointslices", isNamespaced: true)
     package static let mutatingWebhookConfiguration = ResourceKind(
         group: "admissionregistration.k8s.io", version: "v1", kind: "MutatingWebhookConfiguration",
         plural: "mutatingwebhookconfigurations", isNamespaced: false)
     package static let customResourceDefinition = ResourceKind(
-        group: "apiextensions.k8s.io", version: "v1", kind: "CustomResourceDefinition", plural: "customresourcedefinitions",
+        group: "apiextensions.k8s.io", version: "v1", kind: "CustomResourceDefinition",
+        plural: "customresourcedefinitions",
         isNamespaced: false, shortNames: ["crd", "crds"])
     package static let lease = ResourceKind(
         group: "coordination.k8s.io", version: "v1", kind: "Lease", plural: "leases", isNamespaced: true)
@@ -60,7 +67,8 @@ package struct ResourceKind: Hashable, Sendable {
     /// The kinds that both platforms serve and Apus uses.
     package static let builtIn: [ResourceKind] = [
         .namespace, .node, .pod, .service, .serviceAccount, .configMap, .secret, .event, .deployment, .replicaSet, .job,
-        .endpointSlice, .mutatingWebhookConfiguration, .customResourceDefinition, .lease, .role, .roleBinding, .clusterRole,
+        .endpointSlice, .mutatingWebhookConfiguration, .customResourceDefinition, .lease, .role, .roleBinding,
+        .clusterRole,
         .clusterRoleBinding,
     ]
 }
@@ -89,7 +97,8 @@ package struct KubernetesObject: Hashable, Sendable {
 
     /// The controller that owns it: `metadata.ownerReferences` with `controller: true`.
     package var controller: (kind: String, name: String, uid: String)? {
-        for reference in json[path: "metadata", "ownerReferences"]?.array ?? [] where reference["controller"]?.bool == true {
+        for reference in json[path: "metadata", "ownerReferences"]?.array ?? []
+        where reference["controller"]?.bool == true {
             return (reference["kind"]?.string ?? "", reference["name"]?.string ?? "", reference["uid"]?.string ?? "")
         }
         return nil
@@ -143,17 +152,18 @@ package struct StatusError: Error, Sendable, CustomStringConvertible {
     }
 }
 
-/// The API's verbs, whoever answers them: a cluster over HTTPS, `apus up` over HTTPS, or `apus up` within its own process.
-/// Every failure is a `StatusError`.
+/// The API's verbs, whoever answers them: a cluster over HTTPS, `apus up` over HTTPS, or `apus up` within its own
+/// process. Every failure is a `StatusError`.
 package protocol KubernetesAPI: Sendable {
     func get(_ kind: ResourceKind, namespace: String?, name: String) async throws -> KubernetesObject
     /// All objects that match, and the resource version of the list.
     func list(_ kind: ResourceKind, namespace: String?, labelSelector: String?, fieldSelector: String?) async throws
         -> (items: [KubernetesObject], resourceVersion: String)
-    /// Events after `resourceVersion`, bookmarks included, until cancelled or the server ends it; fails with code 410 when the
-    /// version is too old.
+    /// Events after `resourceVersion`, bookmarks included, until cancelled or the server ends it; fails with code 410
+    /// when the version is too old.
     func watch(
-        _ kind: ResourceKind, namespace: String?, labelSelector: String?, fieldSelector: String?, resourceVersion: String
+        _ kind: ResourceKind, namespace: String?, labelSelector: String?, fieldSelector: String?,
+        resourceVersion: String
     ) -> AsyncThrowingStream<WatchEvent, any Error>
     func create(_ kind: ResourceKind, _ object: KubernetesObject) async throws -> KubernetesObject
     /// Fails with code 409 when `metadata.resourceVersion` is set and no longer current.
@@ -163,7 +173,8 @@ package protocol KubernetesAPI: Sendable {
     ) async throws -> KubernetesObject
     /// `gracePeriodSeconds` nil leaves the object's own; returns the object as it is after the call.
     @discardableResult
-    func delete(_ kind: ResourceKind, namespace: String?, name: String, gracePeriodSeconds: Int?, uid: String?) async throws
+    func delete(_ kind: ResourceKind, namespace: String?, name: String, gracePeriodSeconds: Int?, uid: String?)
+        async throws
         -> KubernetesObject
 }
 

@@ -1,10 +1,10 @@
 import Foundation
+import MeshInjector
 import MeshKubernetes
 import Testing
 
-import MeshInjector
-
-/// Each pod of `Golden/` with what becomes of it. `APUS_UPDATE_GOLDEN=1` writes the expectations anew, to be read in review.
+/// Each pod of `Golden/` with what becomes of it. `APUS_UPDATE_GOLDEN=1` writes the expectations anew, to be read in
+/// review.
 @Suite struct GoldenTests {
     static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("Golden")
     static let settings = InjectionSettings(
@@ -27,7 +27,8 @@ import MeshInjector
     }
 
     static let cases: [Case] = [
-        Case("plain"), Case("generate-name-only"), Case("init-containers"), Case("probes"), Case("annotations"), Case("resources"),
+        Case("plain"), Case("generate-name-only"), Case("init-containers"), Case("probes"), Case("annotations"),
+        Case("resources"),
         Case("non-root"), Case("job"), Case("pod-opt-out"), Case("host-network"),
         Case("namespace-opt-out", file: "plain", namespaceLabels: ["apus.dev/inject": "disabled"]),
         Case("system-namespace", file: "plain", namespace: "kube-system"),
@@ -60,7 +61,9 @@ import MeshInjector
         #expect(try text == String(contentsOf: file, encoding: .utf8))
     }
 
-    @Test(arguments: ["plain", "generate-name-only", "init-containers", "probes", "annotations", "resources", "non-root", "job"])
+    @Test(arguments: [
+        "plain", "generate-name-only", "init-containers", "probes", "annotations", "resources", "non-root", "job",
+    ])
     func asSecondInjectionChangesNothing(_ name: String) throws {
         let pod = try Self.pod(name)
         let once = try injected(pod)
@@ -101,22 +104,25 @@ import MeshInjector
     @Test func aSidecarThatThePodBringsIsReplaced() throws {
         var pod = try Self.pod("plain")
         pod[path: "metadata", "labels", "apus.dev/injected"] = "true"
-        pod[path: "spec", "initContainers"] = [["name": "apus-proxy", "image": "evil", "command": ["sh"], "args": ["-c", "id"]]]
+        pod[path: "spec", "initContainers"] = [
+            ["name": "apus-proxy", "image": "evil", "command": ["sh"], "args": ["-c", "id"]]
+        ]
         let sidecar = try #require(try injected(pod)[path: "spec", "initContainers"]?[1])
         #expect(sidecar["image"] == "apus/proxy:1.2.3")
         #expect(sidecar["command"] == nil)
         #expect(sidecar["args"] == ["run"])
     }
 
-    @Test(arguments: [
-        ([:], "spec is 'absent', expected an object"),
-        (["spec": [:]], "spec.containers is '[]', expected at least one container"),
-        (["spec": ["containers": "x"]], "spec.containers is '\"x\"', expected a list"),
-        (["spec": ["containers": [5]]], "spec.containers[0] is '5', expected a container"),
-        (["spec": 1], "spec is '1', expected an object"),
-        (["metadata": ["labels": ["a": 1]], "spec": [:]], "metadata.labels[a] is '1', expected a text in quotes"),
-        (["metadata": ["annotations": []], "spec": [:]], "metadata.annotations is '[]', expected an object"),
-    ] as [(JSONValue, String)])
+    @Test(
+        arguments: [
+            ([:], "spec is 'absent', expected an object"),
+            (["spec": [:]], "spec.containers is '[]', expected at least one container"),
+            (["spec": ["containers": "x"]], "spec.containers is '\"x\"', expected a list"),
+            (["spec": ["containers": [5]]], "spec.containers[0] is '5', expected a container"),
+            (["spec": 1], "spec is '1', expected an object"),
+            (["metadata": ["labels": ["a": 1]], "spec": [:]], "metadata.labels[a] is '1', expected a text in quotes"),
+            (["metadata": ["annotations": []], "spec": [:]], "metadata.annotations is '[]', expected an object"),
+        ] as [(JSONValue, String)])
     func aDocumentThatIsNoPodIsRefused(pod: JSONValue, reason: String) {
         #expect(
             Injection.patch(pod: pod, namespace: "shop", namespaceLabels: [:], settings: Self.settings)

@@ -1,8 +1,7 @@
 import MeshCore
+import MeshInjector
 import MeshKubernetes
 import Testing
-
-import MeshInjector
 
 @Suite struct ManifestTests {
     static let settings = InjectionSettings(version: "1.2.3", trustBundle: "PEM\n")
@@ -62,14 +61,16 @@ import MeshInjector
     }
 
     @Test(arguments: [
-        ("apps/v1", "StatefulSet", "template"), ("apps/v1", "DaemonSet", "template"), ("apps/v1", "ReplicaSet", "template"),
+        ("apps/v1", "StatefulSet", "template"), ("apps/v1", "DaemonSet", "template"),
+        ("apps/v1", "ReplicaSet", "template"),
         ("batch/v1", "Job", "template"), ("batch/v1", "CronJob", "jobTemplate"),
     ])
     func everyKindWithAPodTemplateIsInjected(apiVersion: String, kind: String, field: String) throws {
         let template: JSONValue = ["spec": ["containers": [["name": "a", "image": "host"]]]]
         let inner: JSONValue = field == "template" ? template : ["spec": ["template": template]]
         let object: JSONValue = [
-            "apiVersion": .string(apiVersion), "kind": .string(kind), "metadata": ["name": "a"], "spec": .object([field: inner]),
+            "apiVersion": .string(apiVersion), "kind": .string(kind), "metadata": ["name": "a"],
+            "spec": .object([field: inner]),
         ]
         let (output, outcomes) = try Injection.inject(
             documents: YAMLWriter.text(object), namespace: "shop", settings: Self.settings)
@@ -79,16 +80,22 @@ import MeshInjector
 
     @Test func itemsOfAListAreInjected() throws {
         let pod: JSONValue = [
-            "apiVersion": "v1", "kind": "Pod", "metadata": ["name": "a"], "spec": ["containers": [["name": "a", "image": "host"]]],
+            "apiVersion": "v1", "kind": "Pod", "metadata": ["name": "a"],
+            "spec": ["containers": [["name": "a", "image": "host"]]],
         ]
-        let list: JSONValue = ["apiVersion": "v1", "kind": "List", "items": [pod, ["apiVersion": "v1", "kind": "Secret"]]]
-        let (_, outcomes) = try Injection.inject(documents: YAMLWriter.text(list), namespace: "shop", settings: Self.settings)
+        let list: JSONValue = [
+            "apiVersion": "v1", "kind": "List", "items": [pod, ["apiVersion": "v1", "kind": "Secret"]],
+        ]
+        let (_, outcomes) = try Injection.inject(
+            documents: YAMLWriter.text(list), namespace: "shop", settings: Self.settings)
         #expect(outcomes.map(\.object) == ["Pod shop/a"])
     }
 
     @Test(arguments: [
-        ("kind: Pod\napiVersion: v1\nmetadata: {name: a, annotations: {apus.dev/x: '1'}}\nspec: {containers: [{name: a}]}",
-            "Pod shop/a: metadata.annotations[apus.dev/x] is '1', expected no such annotation"),
+        (
+            "kind: Pod\napiVersion: v1\nmetadata: {name: a, annotations: {apus.dev/x: '1'}}\nspec: {containers: [{name: a}]}",
+            "Pod shop/a: metadata.annotations[apus.dev/x] is '1', expected no such annotation"
+        ),
         ("kind: Deployment\napiVersion: apps/v1\nmetadata: {name: a}", "Deployment shop/a: /spec/template is absent"),
         ("a: [", "not YAML"),
         ("a: 1\na: 2", "duplicated key"),
@@ -106,7 +113,8 @@ import MeshInjector
         let objects = InstallManifests.render(settings)
         #expect(
             objects.map(\.kind) == [
-                "Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "ConfigMap", "Service",
+                "Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "ConfigMap",
+                "Service",
                 "Deployment", "MutatingWebhookConfiguration",
             ])
         #expect(try YAMLReader.documents(InstallManifests.yaml(settings)) == objects.map(\.json))

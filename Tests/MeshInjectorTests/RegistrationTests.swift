@@ -49,7 +49,8 @@ private final class MemoryAPI: KubernetesAPI {
         return store(object)
     }
 
-    func update(_ kind: ResourceKind, _ object: KubernetesObject, subresource: String?) async throws -> KubernetesObject {
+    func update(_ kind: ResourceKind, _ object: KubernetesObject, subresource: String?) async throws -> KubernetesObject
+    {
         try called("update \(object.name)")
         return store(object)
     }
@@ -59,14 +60,17 @@ private final class MemoryAPI: KubernetesAPI {
     { ([], "1") }
 
     func watch(
-        _ kind: ResourceKind, namespace: String?, labelSelector: String?, fieldSelector: String?, resourceVersion: String
+        _ kind: ResourceKind, namespace: String?, labelSelector: String?, fieldSelector: String?,
+        resourceVersion: String
     ) -> AsyncThrowingStream<WatchEvent, any Error> { AsyncThrowingStream { $0.finish() } }
 
-    func patch(_ kind: ResourceKind, namespace: String?, name: String, subresource: String?, _ patch: KubernetesPatch) async throws
+    func patch(_ kind: ResourceKind, namespace: String?, name: String, subresource: String?, _ patch: KubernetesPatch)
+        async throws
         -> KubernetesObject
     { throw StatusError(code: 405, reason: "MethodNotAllowed", message: "no patch") }
 
-    func delete(_ kind: ResourceKind, namespace: String?, name: String, gracePeriodSeconds: Int?, uid: String?) async throws
+    func delete(_ kind: ResourceKind, namespace: String?, name: String, gracePeriodSeconds: Int?, uid: String?)
+        async throws
         -> KubernetesObject
     { throw StatusError(code: 405, reason: "MethodNotAllowed", message: "no delete") }
 }
@@ -106,7 +110,9 @@ private final class MemoryAPI: KubernetesAPI {
             #expect(registration.status.writes == 2)
         }
         #expect(
-            api.state.withLock { $0.calls } == ["get apus-injector", "create apus-injector", "get apus-injector", "update apus-injector"])
+            api.state.withLock { $0.calls } == [
+                "get apus-injector", "create apus-injector", "get apus-injector", "update apus-injector",
+            ])
     }
 
     @Test func whatTheInstallationMadeIsCompletedAndThePlatformsDefaultsAreKept() async throws {

@@ -29,12 +29,16 @@ import Testing
             try #require(process.terminationStatus == 0, "openssl \(arguments)")
         }
         try openssl(
-            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "key.pem", "-out",
+            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "key.pem",
+            "-out",
             "cert.pem", "-days", "2", "-subj", "/CN=webhook", "-addext", "subjectAltName=DNS:\(name)")
         try openssl("x509", "-in", "cert.pem", "-outform", "der", "-out", "cert.der")
         try openssl("pkcs8", "-topk8", "-nocrypt", "-in", "key.pem", "-outform", "der", "-out", "key.der")
-        func bytes(_ file: String) throws -> [UInt8] { Array(try Data(contentsOf: folder.appendingPathComponent(file))) }
-        return WebhookCertificate(chain: [try bytes("cert.der")], key: try bytes("key.der"), caBundle: try bytes("cert.pem"))
+        func bytes(_ file: String) throws -> [UInt8] {
+            Array(try Data(contentsOf: folder.appendingPathComponent(file)))
+        }
+        return WebhookCertificate(
+            chain: [try bytes("cert.der")], key: try bytes("key.der"), caBundle: try bytes("cert.pem"))
     }
 
     struct Answer: Sendable {
@@ -73,7 +77,8 @@ import Testing
         _ certificate: WebhookCertificate, _ body: @escaping @Sendable (InjectionWebhook, Int) async throws -> Void
     ) async throws {
         let webhook = try InjectionWebhook(
-            host: "127.0.0.1", port: 0, certificate: certificate, settings: InjectionSettings(version: "1.2.3"), logger: quiet,
+            host: "127.0.0.1", port: 0, certificate: certificate, settings: InjectionSettings(version: "1.2.3"),
+            logger: quiet,
             namespaceLabels: { $0 == "quiet" ? ["apus.dev/inject": "disabled"] : [:] })
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await webhook.run() }
@@ -140,7 +145,8 @@ import Testing
             #expect(response["allowed"] == false)
             #expect(
                 response[path: "status", "message"]
-                    == "metadata.annotations[apus.dev/drain-seconds] is 'soon', expected a whole number of seconds from 0 to 3600")
+                    == "metadata.annotations[apus.dev/drain-seconds] is 'soon', expected a whole number of seconds from 0 to 3600"
+            )
             #expect(webhook.counts.refused == 1)
         }
     }
@@ -157,10 +163,15 @@ import Testing
     }
 
     @Test(arguments: [
-        ("application/json", "{\"kind\":\"AdmissionReview\",\"apiVersion\":\"admission.k8s.io/v1beta1\"}", 400,
-            "apiVersion is 'admission.k8s.io/v1beta1', expected admission.k8s.io/v1"),
+        (
+            "application/json", "{\"kind\":\"AdmissionReview\",\"apiVersion\":\"admission.k8s.io/v1beta1\"}", 400,
+            "apiVersion is 'admission.k8s.io/v1beta1', expected admission.k8s.io/v1"
+        ),
         ("application/json", "{\"kind\":\"Pod\"}", 400, "kind is 'Pod', expected AdmissionReview"),
-        ("application/json; charset=utf-8", "{\"kind\":\"AdmissionReview\",\"apiVersion\":\"admission.k8s.io/v1\"}", 400, "request.uid is absent"),
+        (
+            "application/json; charset=utf-8", "{\"kind\":\"AdmissionReview\",\"apiVersion\":\"admission.k8s.io/v1\"}",
+            400, "request.uid is absent"
+        ),
         ("application/json", "{", 400, "not JSON at byte 1"),
         ("application/json", "", 400, "not JSON at byte 0"),
         ("text/plain", "{}", 415, "Content-Type is 'text/plain', expected application/json"),

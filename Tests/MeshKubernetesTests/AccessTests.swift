@@ -52,7 +52,8 @@ import Testing
     }
 
     @Test func filesAreRelativeToTheKubeconfig() throws {
-        try Self.inFolder(["config": Self.yaml, "ca.pem": "CA", "cert.pem": "CERT", "key.pem": "KEY", "token": "t"]) { folder in
+        try Self.inFolder(["config": Self.yaml, "ca.pem": "CA", "cert.pem": "CERT", "key.pem": "KEY", "token": "t"]) {
+            folder in
             let access = try Kubeconfig.load(path: "\(folder)/config", context: "files")
             #expect(access.certificateAuthority == Array("CA".utf8))
             #expect(access.clientCertificate == Array("CERT".utf8))
@@ -65,8 +66,10 @@ import Testing
     }
 
     @Test(arguments: [
-        ("nope", "contexts has no 'nope'; it has: local, files, lost, cloud, half"), ("lost", "clusters has no 'gone'; it has: local, files"),
-        ("files", "/nowhere/ca.pem cannot be read"), ("cloud", "'exec' is not supported"), ("half", "must be given together"),
+        ("nope", "contexts has no 'nope'; it has: local, files, lost, cloud, half"),
+        ("lost", "clusters has no 'gone'; it has: local, files"),
+        ("files", "/nowhere/ca.pem cannot be read"), ("cloud", "'exec' is not supported"),
+        ("half", "must be given together"),
     ])
     func aContextThatCannotBeUsedSaysWhy(context: String, reason: String) {
         let error = #expect(throws: ClusterAccessError.self) {
@@ -77,9 +80,14 @@ import Testing
 
     @Test(arguments: [
         ("", "'current-context' is not set"), ("a: [", "not YAML"),
-        ("current-context: a\ncontexts: [{name: a, context: {cluster: c}}]\nclusters: [{name: c, cluster: {server: 'ftp://x'}}]", "'server' is 'ftp://x'"),
-        ("current-context: a\ncontexts: [{name: a, context: {cluster: c}}]\nclusters: [{name: c, cluster: {server: 'https://x', certificate-authority-data: '***'}}]",
-            "'certificate-authority-data' is not base64"),
+        (
+            "current-context: a\ncontexts: [{name: a, context: {cluster: c}}]\nclusters: [{name: c, cluster: {server: 'ftp://x'}}]",
+            "'server' is 'ftp://x'"
+        ),
+        (
+            "current-context: a\ncontexts: [{name: a, context: {cluster: c}}]\nclusters: [{name: c, cluster: {server: 'https://x', certificate-authority-data: '***'}}]",
+            "'certificate-authority-data' is not base64"
+        ),
     ])
     func aFileThatIsNoKubeconfigSaysWhy(yaml: String, reason: String) {
         let error = #expect(throws: ClusterAccessError.self) {
@@ -91,13 +99,17 @@ import Testing
     @Test func aPodFindsItsServer() throws {
         try Self.inFolder(["ca.crt": "ROOTS", "token": "t", "namespace": "shop\n"]) { folder in
             let access = try ClusterAccess.inCluster(
-                environment: ["KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "6443"], directory: folder)
+                environment: ["KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "6443"],
+                directory: folder)
             #expect(access.server == "https://[fd00::1]:6443")
             #expect(access.namespace == "shop")
-            #expect(throws: ClusterAccessError.self) { try ClusterAccess.inCluster(environment: [:], directory: folder) }
+            #expect(throws: ClusterAccessError.self) {
+                try ClusterAccess.inCluster(environment: [:], directory: folder)
+            }
             #expect(throws: ClusterAccessError.self) {
                 try ClusterAccess.inCluster(
-                    environment: ["KUBERNETES_SERVICE_HOST": "a", "KUBERNETES_SERVICE_PORT": "99999"], directory: folder)
+                    environment: ["KUBERNETES_SERVICE_HOST": "a", "KUBERNETES_SERVICE_PORT": "99999"], directory: folder
+                )
             }
             #expect(throws: ClusterAccessError.self) {
                 try ClusterAccess.inCluster(environment: ["KUBERNETES_SERVICE_HOST": "a"], directory: "\(folder)/none")
@@ -107,12 +119,14 @@ import Testing
 
     @Test func certificatesThatAreNoneAreRefused() {
         #expect(throws: ClusterAccessError.self) {
-            try KubernetesClient(ClusterAccess(server: "https://127.0.0.1:1", certificateAuthority: Array("nonsense".utf8)))
+            try KubernetesClient(
+                ClusterAccess(server: "https://127.0.0.1:1", certificateAuthority: Array("nonsense".utf8)))
         }
     }
 
     @Test(arguments: [
-        (["KUBECONFIG": "/a:/b", "HOME": "/h"], "/a"), (["HOME": "/h"], "/h/.kube/config"), (["KUBECONFIG": "", "HOME": "/h"], "/h/.kube/config"),
+        (["KUBECONFIG": "/a:/b", "HOME": "/h"], "/a"), (["HOME": "/h"], "/h/.kube/config"),
+        (["KUBECONFIG": "", "HOME": "/h"], "/h/.kube/config"),
     ])
     func theDefaultPathIsKubectls(environment: [String: String], path: String) {
         #expect(Kubeconfig.defaultPath(environment: environment) == path)

@@ -23,13 +23,16 @@ import Testing
     }
 
     static func endpoint(
-        _ address: String, pod: String?, ready: Bool = true, serving: Bool = true, terminating: Bool = false, uid: String = ""
+        _ address: String, pod: String?, ready: Bool = true, serving: Bool = true, terminating: Bool = false,
+        uid: String = ""
     ) -> JSONValue {
         var json: JSONValue = [
             "addresses": [.string(address)],
             "conditions": ["ready": .bool(ready), "serving": .bool(serving), "terminating": .bool(terminating)],
         ]
-        if let pod { json["targetRef"] = ["kind": "Pod", "namespace": "shop", "name": .string(pod), "uid": .string(uid)] }
+        if let pod {
+            json["targetRef"] = ["kind": "Pod", "namespace": "shop", "name": .string(pod), "uid": .string(uid)]
+        }
         return json
     }
 
@@ -96,7 +99,8 @@ import Testing
 
     @Test func anEndpointCarriesItsPodWhateverComesFirst() throws {
         let inputs = [
-            try Self.service(), try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a", uid: "u1")), try Self.pod("web-a", "10.97.0.5"),
+            try Self.service(), try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a", uid: "u1")),
+            try Self.pod("web-a", "10.97.0.5"),
         ]
         for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
             var reducer = CatalogReducer(trustDomain: "cluster.local")
@@ -128,14 +132,16 @@ import Testing
         #expect(
             apply(
                 try Self.slice(
-                    Self.endpoint("10.97.0.5", pod: "web-a", ready: false, terminating: true), Self.endpoint("10.97.0.6", pod: "web-b")))
+                    Self.endpoint("10.97.0.5", pod: "web-a", ready: false, terminating: true),
+                    Self.endpoint("10.97.0.6", pod: "web-b")))
                 == [])
         #expect(apply(.podRemoved(ObjectName(namespace: "shop", name: "web-a"))) == ["-workload web-a"])
     }
 
     @Test func theLastPodServesUntilAnotherIsReady() throws {
         _ = apply(
-            try Self.service(), try Self.pod("web-a", "10.97.0.5"), try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a")))
+            try Self.service(), try Self.pod("web-a", "10.97.0.5"),
+            try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a")))
         #expect(apply(try Self.pod("web-a", "10.97.0.5", terminating: true)) == ["endpoint web 10.97.0.5 leaving"])
         let leaving = Self.endpoint("10.97.0.5", pod: "web-a", ready: false, terminating: true)
         #expect(apply(try Self.slice(leaving)) == [])
@@ -148,12 +154,15 @@ import Testing
             apply(try Self.slice(leaving, Self.endpoint("10.97.0.6", pod: "web-b", ready: false, serving: false)))
                 == ["-endpoint web 10.97.0.6", "endpoint web 10.97.0.5 leaving"])
         #expect(
-            apply(.podRemoved(ObjectName(namespace: "shop", name: "web-a"))) == ["-endpoint web 10.97.0.5", "-workload web-a"])
+            apply(.podRemoved(ObjectName(namespace: "shop", name: "web-a"))) == [
+                "-endpoint web 10.97.0.5", "-workload web-a",
+            ])
     }
 
     @Test func aPodThatServesNoMoreIsNotKept() throws {
         _ = apply(
-            try Self.service(), try Self.pod("web-a", "10.97.0.5"), try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a")))
+            try Self.service(), try Self.pod("web-a", "10.97.0.5"),
+            try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a")))
         let gone = Self.endpoint("10.97.0.5", pod: "web-a", ready: false, serving: false, terminating: true)
         #expect(apply(try Self.slice(gone)) == ["-endpoint web 10.97.0.5"])
     }
@@ -161,12 +170,17 @@ import Testing
     @Test func aPodThatIsNotReadyIsNoEndpoint() throws {
         _ = apply(try Self.service(), try Self.pod("web-a", "10.97.0.5"))
         #expect(
-            apply(try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a", ready: false, serving: false))) == ["workload web-a"])
+            apply(try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a", ready: false, serving: false))) == [
+                "workload web-a"
+            ])
     }
 
     @Test func notReadyAddressesArePublishedWhereTheServiceAsksForThem() throws {
         _ = apply(try Self.service(publishNotReady: true), try Self.pod("web-a", "10.97.0.5"))
-        #expect(apply(try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a"))) == ["workload web-a", "endpoint web 10.97.0.5"])
+        #expect(
+            apply(try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a"))) == [
+                "workload web-a", "endpoint web 10.97.0.5",
+            ])
         #expect(apply(try Self.pod("web-a", "10.97.0.5", terminating: true)) == [])
         #expect(apply(try Self.slice()) == ["workload web-a", "-endpoint web 10.97.0.5"])
     }
@@ -181,9 +195,12 @@ import Testing
 
     @Test func aFinishedPodIsNeitherWorkloadNorEndpoint() throws {
         _ = apply(
-            try Self.service(), try Self.pod("web-a", "10.97.0.5"), try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a")))
+            try Self.service(), try Self.pod("web-a", "10.97.0.5"),
+            try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a")))
         #expect(
-            apply(try Self.pod("web-a", "10.97.0.5", phase: "Failed")) == ["-workload web-a", "-endpoint web 10.97.0.5"])
+            apply(try Self.pod("web-a", "10.97.0.5", phase: "Failed")) == [
+                "-workload web-a", "-endpoint web 10.97.0.5",
+            ])
     }
 
     @Test func aPodWithoutAnAddressIsNotToldYet() throws {
@@ -193,7 +210,8 @@ import Testing
 
     @Test func theSameDocumentTwiceSaysNothing() throws {
         let inputs = [
-            try Self.service(), try Self.pod("web-a", "10.97.0.5"), try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a")),
+            try Self.service(), try Self.pod("web-a", "10.97.0.5"),
+            try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a")),
         ]
         for input in inputs { _ = reducer.apply(input) }
         for input in inputs { #expect(Self.words(reducer.apply(input)) == []) }
@@ -201,7 +219,8 @@ import Testing
 
     @Test func aRemovedServiceTakesItsEndpointsAlong() throws {
         _ = apply(
-            try Self.service(), try Self.pod("web-a", "10.97.0.5"), try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a")))
+            try Self.service(), try Self.pod("web-a", "10.97.0.5"),
+            try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a")))
         #expect(apply(.serviceRemoved(Self.web)) == ["-endpoint web 10.97.0.5", "workload web-a", "-service web"])
         #expect(apply(.sliceRemoved(ObjectName(namespace: "shop", name: "web-1"))) == [])
         // Both come back.
@@ -213,24 +232,31 @@ import Testing
 
     @Test func namedPortsOfDifferentPodsAreJoinedFromTheirSlices() throws {
         let ports: [JSONValue] = [
-            ["name": "http", "port": 80], ["name": "metrics", "port": 9000], ["name": "dns", "port": 53, "protocol": "UDP"],
+            ["name": "http", "port": 80], ["name": "metrics", "port": 9000],
+            ["name": "dns", "port": 53, "protocol": "UDP"],
         ]
-        _ = apply(try Self.service(ports: ports), try Self.pod("web-a", "10.97.0.5"), try Self.pod("web-b", "10.97.0.6"))
+        _ = apply(
+            try Self.service(ports: ports), try Self.pod("web-a", "10.97.0.5"), try Self.pod("web-b", "10.97.0.6"))
         let first = try Self.slice(
-            ports: [["name": "http", "port": 8080], ["name": "metrics", "port": 9100]], Self.endpoint("10.97.0.5", pod: "web-a"))
+            ports: [["name": "http", "port": 8080], ["name": "metrics", "port": 9100]],
+            Self.endpoint("10.97.0.5", pod: "web-a"))
         let second = try Self.slice(
             named: "web-2", ports: [["name": "http", "port": 8081]], Self.endpoint("10.97.0.6", pod: "web-b"))
         var endpoints: [String: [UInt16: UInt16]] = [:]
         for input in [first, second] {
-            for case .endpoint(let endpoint) in reducer.apply(input) { endpoints["\(endpoint.address)"] = endpoint.targetPorts }
+            for case .endpoint(let endpoint) in reducer.apply(input) {
+                endpoints["\(endpoint.address)"] = endpoint.targetPorts
+            }
         }
         #expect(endpoints == ["10.97.0.5": [80: 8080, 9000: 9100], "10.97.0.6": [80: 8081]])
     }
 
     @Test func aChangedPortOfTheServiceChangesItsEndpoints() throws {
         _ = apply(
-            try Self.service(), try Self.pod("web-a", "10.97.0.5"), try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a")))
-        let events = reducer.apply(try Self.service(ports: [["name": "http", "port": 8000, "appProtocol": "kubernetes.io/h2c"]]))
+            try Self.service(), try Self.pod("web-a", "10.97.0.5"),
+            try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a")))
+        let events = reducer.apply(
+            try Self.service(ports: [["name": "http", "port": 8000, "appProtocol": "kubernetes.io/h2c"]]))
         #expect(Self.words(events) == ["service web", "workload web-a", "endpoint web 10.97.0.5"])
         guard case .endpoint(let endpoint) = events.last else { return #expect(Bool(false), "no endpoint") }
         #expect(endpoint.targetPorts == [8000: 8080])
@@ -239,7 +265,8 @@ import Testing
 
     @Test func anAnnotationAloneDoesNotTouchEndpoints() throws {
         _ = apply(
-            try Self.service(), try Self.pod("web-a", "10.97.0.5"), try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a")))
+            try Self.service(), try Self.pod("web-a", "10.97.0.5"),
+            try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a")))
         #expect(apply(try Self.service(annotations: ["apus.dev/retry-count": "5"])) == ["service web"])
     }
 
@@ -256,7 +283,8 @@ import Testing
         _ = apply(
             try Self.service(), try Self.service("other"), try Self.pod("web-a", "10.97.0.5"),
             try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a")))
-        let events = reducer.apply(try Self.slice(named: "other-1", service: "other", Self.endpoint("10.97.0.5", pod: "web-a")))
+        let events = reducer.apply(
+            try Self.slice(named: "other-1", service: "other", Self.endpoint("10.97.0.5", pod: "web-a")))
         #expect(Self.words(events) == ["workload web-a", "endpoint other 10.97.0.5", "endpoint web 10.97.0.5"])
         guard case .workload(let workload) = events.first else { return #expect(Bool(false), "no workload") }
         #expect(workload.service == nil)
@@ -265,7 +293,9 @@ import Testing
     @Test func anAddressWithoutAPodIsAnEndpointWithoutAWorkload() throws {
         _ = apply(try Self.service("external"))
         let events = reducer.apply(
-            try Self.slice(named: "x", service: "external", ports: [["name": "http", "port": 443]], Self.endpoint("192.0.2.7", pod: nil)))
+            try Self.slice(
+                named: "x", service: "external", ports: [["name": "http", "port": 443]],
+                Self.endpoint("192.0.2.7", pod: nil)))
         guard case .endpoint(let endpoint) = events.first else { return #expect(Bool(false), "no endpoint") }
         #expect(endpoint.workload == nil)
         #expect(endpoint.targetPorts == [80: 443])
@@ -280,7 +310,9 @@ import Testing
         #expect(service.addresses.isEmpty)
         _ = apply(try Self.pod("web-a", "10.97.0.5"))
         #expect(
-            apply(try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a"))) == ["workload web-a", "endpoint web 10.97.0.5"])
+            apply(try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a"))) == [
+                "workload web-a", "endpoint web 10.97.0.5",
+            ])
     }
 
     @Test func aPodOnItsNodesNetworkHasNoAddressOfItsOwn() throws {
@@ -308,17 +340,22 @@ import Testing
                 case 1: input = ("s", .serviceRemoved(Self.web))
                 case 2, 3:
                     input = (
-                        name, try Self.pod(name, "10.97.0.\(number)", terminating: Bool.random(using: &random), uid: "u\(number)")
+                        name,
+                        try Self.pod(
+                            name, "10.97.0.\(number)", terminating: Bool.random(using: &random), uid: "u\(number)")
                     )
                 case 4: input = (name, .podRemoved(ObjectName(namespace: "shop", name: name)))
                 default:
                     let entries = (0..<3).filter { _ in Bool.random(using: &random) }.map {
                         Self.endpoint(
-                            "10.97.0.\($0)", pod: "web-\($0)", ready: Bool.random(using: &random), serving: Bool.random(using: &random),
+                            "10.97.0.\($0)", pod: "web-\($0)", ready: Bool.random(using: &random),
+                            serving: Bool.random(using: &random),
                             terminating: Bool.random(using: &random), uid: "u\($0)")
                     }
                     let json: JSONValue = [
-                        "metadata": ["name": "web-1", "namespace": "shop", "labels": ["kubernetes.io/service-name": "web"]],
+                        "metadata": [
+                            "name": "web-1", "namespace": "shop", "labels": ["kubernetes.io/service-name": "web"],
+                        ],
                         "addressType": "IPv4", "ports": [["name": "http", "port": 8080]], "endpoints": .array(entries),
                     ]
                     input = ("slice", .slice(try #require(EndpointSliceView(KubernetesObject(json)))))
@@ -337,7 +374,9 @@ import Testing
         }
     }
 
-    static func take(_ events: [CatalogEvent], _ endpoints: inout [String: Endpoint], _ workloads: inout Set<ObjectName>) {
+    static func take(
+        _ events: [CatalogEvent], _ endpoints: inout [String: Endpoint], _ workloads: inout Set<ObjectName>
+    ) {
         for event in events {
             switch event {
             case .endpoint(let endpoint): endpoints[endpoint.id] = endpoint

@@ -4,7 +4,8 @@ import MeshKubernetes
 import Synchronization
 import Testing
 
-/// The source over HTTP: what a server says becomes catalog events, in order, and settings and complaints go their ways.
+/// The source over HTTP: what a server says becomes catalog events, in order, and settings and complaints go their
+/// ways.
 @Suite(.timeLimit(.minutes(1))) struct CatalogSourceTests {
     final class Delivered: Sendable {
         private let state = Mutex<(words: [String], settings: MeshSettings?)>(([], nil))
@@ -30,7 +31,10 @@ import Testing
         let plural = asked.path.split(separator: "/").last.map(String.init) ?? ""
         let pod: JSONValue = [
             "kind": "Pod",
-            "metadata": ["name": "web-a", "namespace": "shop", "uid": "u1", "resourceVersion": "6", "labels": ["apus.dev/injected": "true"]],
+            "metadata": [
+                "name": "web-a", "namespace": "shop", "uid": "u1", "resourceVersion": "6",
+                "labels": ["apus.dev/injected": "true"],
+            ],
             "spec": ["containers": [["name": "web"]]], "status": ["phase": "Running", "podIPs": [["ip": "10.97.0.5"]]],
         ]
         var deleted = pod
@@ -43,9 +47,14 @@ import Testing
             "spec": ["clusterIP": "10.96.0.12", "ports": [["name": "http", "port": 80]]],
         ]
         let slice: JSONValue = [
-            "metadata": ["name": "web-1", "namespace": "shop", "resourceVersion": "4", "labels": ["kubernetes.io/service-name": "web"]],
+            "metadata": [
+                "name": "web-1", "namespace": "shop", "resourceVersion": "4",
+                "labels": ["kubernetes.io/service-name": "web"],
+            ],
             "addressType": "IPv4", "ports": [["name": "http", "port": 8080]],
-            "endpoints": [["addresses": ["10.97.0.5"], "targetRef": ["kind": "Pod", "name": "web-a", "namespace": "shop"]]],
+            "endpoints": [
+                ["addresses": ["10.97.0.5"], "targetRef": ["kind": "Pod", "name": "web-a", "namespace": "shop"]]
+            ],
         ]
         switch (plural, isWatch) {
         case ("pods", false): return .json(200, Documents.list([pod], version: 6))
@@ -54,11 +63,14 @@ import Testing
         case ("services", false): return .json(200, Documents.list([service], version: 6))
         case ("endpointslices", false): return .json(200, Documents.list([slice], version: 6))
         case ("namespaces", false):
-            let namespace: JSONValue = ["metadata": ["name": "shop", "annotations": ["apus.dev/plaintext": "permissive"]]]
+            let namespace: JSONValue = [
+                "metadata": ["name": "shop", "annotations": ["apus.dev/plaintext": "permissive"]]
+            ]
             return .json(200, Documents.list([namespace], version: 6))
         case ("configmaps", false):
             let map: JSONValue = [
-                "metadata": ["name": "apus-settings", "namespace": "apus-system"], "data": ["unknown-destinations": "deny"],
+                "metadata": ["name": "apus-settings", "namespace": "apus-system"],
+                "data": ["unknown-destinations": "deny"],
             ]
             return .json(200, Documents.list([map], version: 6))
         default: return .parts([], then: .silence)
@@ -68,7 +80,8 @@ import Testing
     @Test func whatTheServerHoldsBecomesTheCatalog() async throws {
         let server = FakeServer { asked, _ in Self.answer(asked) }
         try await KubernetesClientTests.with(server) { client in
-            let source = KubernetesCatalogSource(api: client, settings: MeshSettings(), logger: KubernetesClientTests.quiet)
+            let source = KubernetesCatalogSource(
+                api: client, settings: MeshSettings(), logger: KubernetesClientTests.quiet)
             let delivered = Delivered()
             try await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask { try await source.run { events, _ in delivered.add(events) } }

@@ -5,14 +5,18 @@ import Testing
 
 @Suite struct CatalogViewTests {
     @Test(arguments: [
-        ("ReplicaSet", "web-6d4b75cb6d", "web"), ("ReplicaSet", "web-other", "web-other"), ("ReplicaSet", "6d4b75cb6d", "6d4b75cb6d"),
-        ("StatefulSet", "db", "db"), ("DaemonSet", "agent", "agent"), ("Job", "report", "report"), ("Job", "report-29012345", "report"),
+        ("ReplicaSet", "web-6d4b75cb6d", "web"), ("ReplicaSet", "web-other", "web-other"),
+        ("ReplicaSet", "6d4b75cb6d", "6d4b75cb6d"),
+        ("StatefulSet", "db", "db"), ("DaemonSet", "agent", "agent"), ("Job", "report", "report"),
+        ("Job", "report-29012345", "report"),
         ("Job", "report-2024", "report-2024"), ("Job", "-29012345", "-29012345"), ("Widget", "w", "w"),
     ])
     func theOwnerIsTheNameThatStays(kind: String, name: String, expected: String) throws {
         let metadata: JSONValue = [
             "name": "p", "labels": ["pod-template-hash": "6d4b75cb6d"],
-            "ownerReferences": [["kind": "Other", "name": "x"], ["kind": .string(kind), "name": .string(name), "controller": true]],
+            "ownerReferences": [
+                ["kind": "Other", "name": "x"], ["kind": .string(kind), "name": .string(name), "controller": true],
+            ],
         ]
         #expect(PodView.owner(try metadata.decoded()) == expected)
     }
@@ -22,10 +26,11 @@ import Testing
         #expect(PodView.owner(try JSONValue.object(["generateName": "p-"]).decoded()) == "p")
     }
 
-    @Test(arguments: [
-        [:], ["metadata": 1], ["metadata": ["name": ""]], ["metadata": ["name": "a", "labels": []]],
-        ["metadata": ["name": "a"], "spec": ["containers": 5], "addressType": 1],
-    ] as [JSONValue])
+    @Test(
+        arguments: [
+            [:], ["metadata": 1], ["metadata": ["name": ""]], ["metadata": ["name": "a", "labels": []]],
+            ["metadata": ["name": "a"], "spec": ["containers": 5], "addressType": 1],
+        ] as [JSONValue])
     func aMalformedDocumentIsLeftOut(document: JSONValue) {
         let object = KubernetesObject(document)
         #expect(PodView(object) == nil)
@@ -37,7 +42,10 @@ import Testing
             "metadata": ["name": "a", "namespace": "b"],
             "spec": [
                 "clusterIPs": ["10.96.0.1", "fd00::1", "x"],
-                "ports": [["port": 70000], ["port": -1], ["port": 0], ["port": 80, "name": "tcp-a"], ["port": 53, "protocol": "UDP"]],
+                "ports": [
+                    ["port": 70000], ["port": -1], ["port": 0], ["port": 80, "name": "tcp-a"],
+                    ["port": 53, "protocol": "UDP"],
+                ],
             ],
         ]
         let view = try #require(ServiceView(KubernetesObject(json)))
@@ -46,7 +54,9 @@ import Testing
     }
 
     @Test func whatIsOnlyAnotherNameIsNoService() {
-        let json: JSONValue = ["metadata": ["name": "a"], "spec": ["type": "ExternalName", "externalName": "example.com"]]
+        let json: JSONValue = [
+            "metadata": ["name": "a"], "spec": ["type": "ExternalName", "externalName": "example.com"],
+        ]
         #expect(ServiceView(KubernetesObject(json)) == nil)
     }
 
@@ -55,7 +65,8 @@ import Testing
         let problems = ServiceAnnotations.apply(
             [
                 "apus.dev/retry-count": "3", "apus.dev/retry-statuses": "502, 503", "apus.dev/retry-timeout-ms": "250",
-                "apus.dev/request-timeout-ms": "2000", "apus.dev/connect-timeout-ms": "100", "apus.dev/load-balancing": "round-robin",
+                "apus.dev/request-timeout-ms": "2000", "apus.dev/connect-timeout-ms": "100",
+                "apus.dev/load-balancing": "round-robin",
                 "example.com/other": "x",
             ], to: &service)
         #expect(problems.isEmpty)
@@ -70,7 +81,8 @@ import Testing
         ("apus.dev/retry-count", "", "from 0 to 10"), ("apus.dev/retry-count", "99999999999999999999", "from 0 to 10"),
         ("apus.dev/retry-statuses", "200", "from 400 to 599"), ("apus.dev/retry-statuses", "503,", "from 400 to 599"),
         ("apus.dev/load-balancing", "fast", "peak-ewma, round-robin or random"),
-        ("apus.dev/connect-timeout-ms", "0", "from 1 to 60000"), ("apus.dev/retries", "1", "no such annotation on a Service"),
+        ("apus.dev/connect-timeout-ms", "0", "from 1 to 60000"),
+        ("apus.dev/retries", "1", "no such annotation on a Service"),
     ])
     func anAnnotationThatCannotBeUsedIsToldAndLeftOut(name: String, value: String, expected: String) {
         var service = Service(name: ObjectName(namespace: "shop", name: "web"))
@@ -84,7 +96,10 @@ import Testing
 
     @Test func settingsAreReadAndBadOnesAreLeftAsTheyWere() {
         var reader = SettingsReader(initial: MeshSettings())
-        #expect(reader.set(data: ["plaintext": "permissive", "unknown-destinations": "deny", "trust-domain": "cluster.local"]).isEmpty)
+        #expect(
+            reader.set(data: [
+                "plaintext": "permissive", "unknown-destinations": "deny", "trust-domain": "cluster.local",
+            ]).isEmpty)
         #expect(reader.settings.plaintext == .permissive)
         #expect(reader.settings.unknownDestinations == .deny)
         let problems = reader.set(data: ["plaintext": "maybe", "unknown-destinations": "deny", "trust-domain": "other"])
@@ -104,7 +119,9 @@ import Testing
         #expect(try PortList.parse(text, annotation: "x") == ports)
     }
 
-    @Test(arguments: ["0", "65536", "80,", ",", "a", "80 443x", "-1", "+80", (1...65).map { "\($0)" }.joined(separator: ",")])
+    @Test(arguments: [
+        "0", "65536", "80,", ",", "a", "80 443x", "-1", "+80", (1...65).map { "\($0)" }.joined(separator: ","),
+    ])
     func aListThatIsNoneIsRefused(text: String) {
         #expect(throws: AnnotationProblem.self) { try PortList.parse(text, annotation: "x") }
     }

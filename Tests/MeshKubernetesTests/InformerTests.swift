@@ -3,7 +3,8 @@ import MeshKubernetes
 import Synchronization
 import Testing
 
-/// An informer over HTTP against a server that drops, forgets and lies; what arrives is compared, never how long it took.
+/// An informer over HTTP against a server that drops, forgets and lies; what arrives is compared, never how long it
+/// took.
 @Suite(.timeLimit(.minutes(1))) struct InformerTests {
     /// What the informer delivered, in words, and a way to wait for some of it.
     final class Record: Sendable {
@@ -52,9 +53,13 @@ import Testing
     static func words(_ count: Int, _ server: FakeServer) async throws -> (words: [String], status: InformerStatus) {
         try await KubernetesClientTests.with(server) { client in
             let informer = Informer<String>(
-                api: client, kind: .configMap, namespace: "shop", backoff: Backoff(firstMilliseconds: 1, longestMilliseconds: 5),
+                api: client, kind: .configMap, namespace: "shop",
+                backoff: Backoff(firstMilliseconds: 1, longestMilliseconds: 5),
                 logger: KubernetesClientTests.quiet
-            ) { $0.json[path: "data", "value"]?.string == "hidden" ? nil : "\($0.name)=\($0.json[path: "data", "value"]?.string ?? "")" }
+            ) {
+                $0.json[path: "data", "value"]?.string == "hidden"
+                    ? nil : "\($0.name)=\($0.json[path: "data", "value"]?.string ?? "")"
+            }
             let record = Record()
             return try await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask { try await informer.run { record.add($0) } }
@@ -67,7 +72,9 @@ import Testing
         }
     }
 
-    static func list(_ version: Int, _ items: JSONValue...) -> FakeServer.Answer { .json(200, Documents.list(items, version: version)) }
+    static func list(_ version: Int, _ items: JSONValue...) -> FakeServer.Answer {
+        .json(200, Documents.list(items, version: version))
+    }
     static func line(_ type: String, _ object: JSONValue) -> String { Documents.line(type, object) }
 
     @Test func itListsThenFollowsAndResumesWhereItWas() async throws {
@@ -76,7 +83,10 @@ import Testing
             case nil: Self.list(5, Self.object("a", 3, "1"), Self.object("b", 4, "1"))
             case "5": .parts([Self.line("MODIFIED", Self.object("a", 6, "2"))], then: .end)
             case "6": .parts([Self.line("BOOKMARK", Documents.object("", version: 9))], then: .drop)
-            case "9": .parts([Self.line("DELETED", Self.object("b", 10, "1")), Self.line("ADDED", Self.object("c", 11, "1"))], then: .silence)
+            case "9":
+                .parts(
+                    [Self.line("DELETED", Self.object("b", 10, "1")), Self.line("ADDED", Self.object("c", 11, "1"))],
+                    then: .silence)
             default: .text(500, "an unexpected version")
             }
         }
@@ -94,7 +104,8 @@ import Testing
     func afterAnExpiredVersionItListsAgainAndTellsWhatWasRemoved(expired: FakeServer.Answer) async throws {
         let server = FakeServer { asked, number in
             switch (asked.query["resourceVersion"], number) {
-            case (nil, 0): Self.list(5, Self.object("a", 3, "1"), Self.object("b", 4, "1"), Self.object("c", 5, "1", uid: "first"))
+            case (nil, 0):
+                Self.list(5, Self.object("a", 3, "1"), Self.object("b", 4, "1"), Self.object("c", 5, "1", uid: "first"))
             case ("5", _): expired
             case (nil, _): Self.list(20, Self.object("a", 15, "2"), Self.object("c", 16, "1", uid: "second"))
             default: .parts([], then: .silence)
@@ -107,7 +118,8 @@ import Testing
 
     @Test func itGoesOnWhateverTheServerAnswers() async throws {
         let answers: [FakeServer.Answer] = [
-            .text(500, "down"), .text(200, "<html>"), .parts(["{\"items\":["], then: .drop), .json(403, Documents.status(403, "Forbidden", "no")),
+            .text(500, "down"), .text(200, "<html>"), .parts(["{\"items\":["], then: .drop),
+            .json(403, Documents.status(403, "Forbidden", "no")),
             Self.list(5, Self.object("a", 3, "1")),
             .text(503, "away"), .parts(["{\"type\":"], then: .end), .parts(["garbage\n"], then: .end),
             .parts([Self.line("ADDED", Self.object("b", 6, "1")), "{\"ty"], then: .drop),
@@ -116,24 +128,33 @@ import Testing
         let server = FakeServer { _, number in number < answers.count ? answers[number] : .parts([], then: .silence) }
         let (words, status) = try await Self.words(4, server)
         #expect(words == ["list", "+a=1", "+b=1", "+d=1"])
-        #expect(server.asked.map { $0.query["resourceVersion"] ?? "list" }.prefix(10) == ["list", "list", "list", "list", "list", "5", "5", "5", "5", "6"])
+        #expect(
+            server.asked.map { $0.query["resourceVersion"] ?? "list" }.prefix(10) == [
+                "list", "list", "list", "list", "list", "5", "5", "5", "5", "6",
+            ])
         #expect(status.failures == 8)
     }
 
     @Test func whatTheTransformLeavesOutIsToldAsRemoved() async throws {
         let server = FakeServer { asked, _ in
-            guard asked.query["watch"] != nil else { return Self.list(5, Self.object("a", 3, "1"), Self.object("b", 4, "hidden")) }
+            guard asked.query["watch"] != nil else {
+                return Self.list(5, Self.object("a", 3, "1"), Self.object("b", 4, "hidden"))
+            }
             return .parts(
                 [
-                    Self.line("MODIFIED", Self.object("b", 6, "hidden")), Self.line("MODIFIED", Self.object("a", 7, "hidden")),
-                    Self.line("DELETED", Self.object("a", 8, "hidden")), Self.line("MODIFIED", Self.object("b", 9, "2")),
+                    Self.line("MODIFIED", Self.object("b", 6, "hidden")),
+                    Self.line("MODIFIED", Self.object("a", 7, "hidden")),
+                    Self.line("DELETED", Self.object("a", 8, "hidden")),
+                    Self.line("MODIFIED", Self.object("b", 9, "2")),
                 ], then: .silence)
         }
         let (words, _) = try await Self.words(4, server)
         #expect(words == ["list", "+a=1", "-a=1", "+b=2"])
     }
 
-    @Test(arguments: [(0.0, [100, 200, 400, 500, 500]), (1.0, [200, 400, 800, 1000, 1000]), (0.5, [150, 300, 600, 750, 750])])
+    @Test(arguments: [
+        (0.0, [100, 200, 400, 500, 500]), (1.0, [200, 400, 800, 1000, 1000]), (0.5, [150, 300, 600, 750, 750]),
+    ])
     func waitsDoubleWithinTheirBounds(random: Double, expected: [Int]) {
         var backoff = Backoff(firstMilliseconds: 200, longestMilliseconds: 1000)
         #expect((0..<5).map { _ in backoff.nextMilliseconds(random: random) } == expected)

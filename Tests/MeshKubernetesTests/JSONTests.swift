@@ -1,22 +1,26 @@
 import Foundation
+import MeshKubernetes
 import Testing
 
-import MeshKubernetes
-
 @Suite struct JSONTests {
-    @Test(arguments: [
-        ("null", JSONValue.null), ("true", true), (" false ", false), ("0", 0), ("-12", -12), ("9223372036854775807", .int(.max)),
-        ("1.5", .double(1.5)), ("2.0", 2), ("1e3", 1000), ("1E-2", .double(0.01)), ("\"\"", ""), ("[]", []), ("{}", [:]),
-        (#"{"a":[1,{"b":null}],"c":"d"}"#, ["a": [1, ["b": nil]], "c": "d"]),
-        (#""a\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00 é😀""#, "a\"\\/\u{8}\u{c}\n\r\té😀 é😀"),
-    ] as [(String, JSONValue)])
+    @Test(
+        arguments: [
+            ("null", JSONValue.null), ("true", true), (" false ", false), ("0", 0), ("-12", -12),
+            ("9223372036854775807", .int(.max)),
+            ("1.5", .double(1.5)), ("2.0", 2), ("1e3", 1000), ("1E-2", .double(0.01)), ("\"\"", ""), ("[]", []),
+            ("{}", [:]),
+            (#"{"a":[1,{"b":null}],"c":"d"}"#, ["a": [1, ["b": nil]], "c": "d"]),
+            (#""a\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00 é😀""#, "a\"\\/\u{8}\u{c}\n\r\té😀 é😀"),
+        ] as [(String, JSONValue)])
     func aDocumentIsRead(text: String, expected: JSONValue) throws {
         #expect(try JSONValue(parsing: Data(text.utf8)) == expected)
     }
 
     @Test(arguments: [
-        "", " ", "{", "[1,]", "{\"a\"}", "{\"a\":1,}", "01", "1.", ".5", "+1", "-", "1e", "tru", "nul", "\"a", "\"\n\"", "\"\\x\"",
-        "\"\\u12\"", "\"\\ud83d\"", "\"\\ud83dx\"", "\"\\udc00\"", "1 2", "NaN", "1e999", "{1:2}", "'a'", "[1 2]", "\u{feff}1",
+        "", " ", "{", "[1,]", "{\"a\"}", "{\"a\":1,}", "01", "1.", ".5", "+1", "-", "1e", "tru", "nul", "\"a", "\"\n\"",
+        "\"\\x\"",
+        "\"\\u12\"", "\"\\ud83d\"", "\"\\ud83dx\"", "\"\\udc00\"", "1 2", "NaN", "1e999", "{1:2}", "'a'", "[1 2]",
+        "\u{feff}1",
     ])
     func whatIsNotJSONIsRefused(text: String) {
         #expect(throws: JSONError.self) { try JSONValue(parsing: Data(text.utf8)) }
@@ -86,10 +90,13 @@ extension JSONValue {
         case 3: return .double(0.5)
         case 4: return .string(names[Int.random(in: 0..<4, using: &random)])
         case 5:
-            return .array((0..<Int.random(in: 0..<5, using: &random)).map { _ in .random(depth: depth + 1, using: &random) })
+            return .array(
+                (0..<Int.random(in: 0..<5, using: &random)).map { _ in .random(depth: depth + 1, using: &random) })
         default:
             var members: [String: JSONValue] = [:]
-            for name in names where Bool.random(using: &random) { members[name] = .random(depth: depth + 1, using: &random) }
+            for name in names where Bool.random(using: &random) {
+                members[name] = .random(depth: depth + 1, using: &random)
+            }
             return .object(members)
         }
     }

@@ -31,10 +31,12 @@ import Testing
             _ = try await client.get(.configMap, namespace: "shop", name: "a b")
             _ = try await client.create(.configMap, object)
             _ = try await client.update(.configMap, object, subresource: "status")
-            _ = try await client.patch(.configMap, namespace: "shop", name: "a", subresource: nil, .merge(["data": nil]))
+            _ = try await client.patch(
+                .configMap, namespace: "shop", name: "a", subresource: nil, .merge(["data": nil]))
             _ = try await client.patch(.node, namespace: nil, name: "n", subresource: nil, .json([]))
             _ = try await client.delete(.configMap, namespace: "shop", name: "a", gracePeriodSeconds: 0, uid: "u")
-            _ = try await client.create(.serviceAccount, namespace: "shop", name: "web", subresource: "token", ["spec": [:]])
+            _ = try await client.create(
+                .serviceAccount, namespace: "shop", name: "web", subresource: "token", ["spec": [:]])
         }
         let asked = server.asked
         #expect(
@@ -65,7 +67,8 @@ import Testing
         var limits = ClientLimits()
         limits.pageItems = 2
         let list = try await Self.with(server, limits: limits) { client in
-            try await client.list(.configMap, namespace: "shop", labelSelector: "a in (b,c)", fieldSelector: "metadata.name!=x")
+            try await client.list(
+                .configMap, namespace: "shop", labelSelector: "a in (b,c)", fieldSelector: "metadata.name!=x")
         }
         #expect(list.items.map(\.name) == ["c0", "c1", "c2", "c3", "c4"])
         #expect(list.items.allSatisfy { $0.kind == "ConfigMap" })
@@ -87,16 +90,21 @@ import Testing
         #expect(list.items.map(\.name) == ["c2"])
     }
 
-    @Test(arguments: [
-        (FakeServer.Answer.json(404, Documents.status(404, "NotFound", "pods \"a\" not found")), 404, "NotFound",
-            "get pods \"shop/a\": pods \"a\" not found"),
-        (.text(502, "bad\ngateway"), 502, "Unknown", "get pods \"shop/a\": status 502 bad gateway"),
-        (.text(403, ""), 403, "Forbidden", "get pods \"shop/a\": status 403 "),
-        (.text(200, "<html>"), 502, "BadAnswer", "get pods \"shop/a\": the answer is not JSON at byte 0"),
-        (.parts(["{\"kind\":"], then: .drop), 503, "Unreachable", "get pods \"shop/a\": "),
-        (.parts(["{\"kind\":"], then: .silence), 504, "Timeout", "get pods \"shop/a\": no "),
-    ] as [(FakeServer.Answer, Int, String, String)])
-    func everyFailureNamesWhatWasAsked(answer: FakeServer.Answer, code: Int, reason: String, message: String) async throws {
+    @Test(
+        arguments: [
+            (
+                FakeServer.Answer.json(404, Documents.status(404, "NotFound", "pods \"a\" not found")), 404, "NotFound",
+                "get pods \"shop/a\": pods \"a\" not found"
+            ),
+            (.text(502, "bad\ngateway"), 502, "Unknown", "get pods \"shop/a\": status 502 bad gateway"),
+            (.text(403, ""), 403, "Forbidden", "get pods \"shop/a\": status 403 "),
+            (.text(200, "<html>"), 502, "BadAnswer", "get pods \"shop/a\": the answer is not JSON at byte 0"),
+            (.parts(["{\"kind\":"], then: .drop), 503, "Unreachable", "get pods \"shop/a\": "),
+            (.parts(["{\"kind\":"], then: .silence), 504, "Timeout", "get pods \"shop/a\": no "),
+        ] as [(FakeServer.Answer, Int, String, String)])
+    func everyFailureNamesWhatWasAsked(answer: FakeServer.Answer, code: Int, reason: String, message: String)
+        async throws
+    {
         var limits = ClientLimits()
         limits.callTimeoutMilliseconds = 300
         let failure = try await Self.with(FakeServer { _, _ in answer }, limits: limits) { client in
@@ -160,7 +168,8 @@ import Testing
     @Test func aWatchGivesLinesHoweverTheyAreCut() async throws {
         let text =
             Documents.line("ADDED", Documents.object("a", version: 8)) + "\n"
-            + Documents.line("BOOKMARK", Documents.object("", version: 9)) + Documents.line("DELETED", Documents.object("a", version: 10))
+            + Documents.line("BOOKMARK", Documents.object("", version: 9))
+            + Documents.line("DELETED", Documents.object("a", version: 10))
         let parts = stride(from: 0, to: text.count, by: 7).map { String(text.dropFirst($0).prefix(7)) }
         let server = FakeServer { _, _ in .parts(parts, then: .end) }
         let (events, failure) = try await Self.events(server)
@@ -174,19 +183,33 @@ import Testing
         #expect(asked.query["timeoutSeconds"] == "300")
     }
 
-    @Test(arguments: [
-        (FakeServer.Answer.parts([Documents.line("ADDED", Documents.object("a", version: 8)), "{\"type\":\"ADD"], then: .end), 1, 503,
-            "the stream ended within a line"),
-        (.parts([Documents.line("ADDED", Documents.object("a", version: 8)), "{\"type\":\"ADD"], then: .drop), 1, 503, "watch configmaps"),
-        (.parts([Documents.line("ERROR", Documents.status(410, "Expired", "too old resource version"))], then: .end), 0, 410,
-            "too old resource version"),
-        (.parts(["{\"type\":\"FROBBED\",\"object\":{}}\n"], then: .end), 0, 502, "unknown type 'FROBBED'"),
-        (.parts(["nonsense\n"], then: .end), 0, 502, "a line is not JSON"),
-        (.parts([String(repeating: "x", count: 5000)], then: .silence), 0, 502, "a line longer than 1000 bytes"),
-        (.parts([], then: .silence), 0, 504, "no answer in time"),
-        (.json(410, Documents.status(410, "Expired", "gone")), 0, 410, "gone"),
-    ] as [(FakeServer.Answer, Int, Int, String)])
-    func aBrokenWatchFailsAfterWhatItSaid(answer: FakeServer.Answer, count: Int, code: Int, message: String) async throws {
+    @Test(
+        arguments: [
+            (
+                FakeServer.Answer.parts(
+                    [Documents.line("ADDED", Documents.object("a", version: 8)), "{\"type\":\"ADD"], then: .end), 1,
+                503,
+                "the stream ended within a line"
+            ),
+            (
+                .parts([Documents.line("ADDED", Documents.object("a", version: 8)), "{\"type\":\"ADD"], then: .drop), 1,
+                503, "watch configmaps"
+            ),
+            (
+                .parts(
+                    [Documents.line("ERROR", Documents.status(410, "Expired", "too old resource version"))], then: .end),
+                0, 410,
+                "too old resource version"
+            ),
+            (.parts(["{\"type\":\"FROBBED\",\"object\":{}}\n"], then: .end), 0, 502, "unknown type 'FROBBED'"),
+            (.parts(["nonsense\n"], then: .end), 0, 502, "a line is not JSON"),
+            (.parts([String(repeating: "x", count: 5000)], then: .silence), 0, 502, "a line longer than 1000 bytes"),
+            (.parts([], then: .silence), 0, 504, "no answer in time"),
+            (.json(410, Documents.status(410, "Expired", "gone")), 0, 410, "gone"),
+        ] as [(FakeServer.Answer, Int, Int, String)])
+    func aBrokenWatchFailsAfterWhatItSaid(answer: FakeServer.Answer, count: Int, code: Int, message: String)
+        async throws
+    {
         var limits = ClientLimits()
         limits.lineBytes = 1000
         limits.watchIdleTimeoutMilliseconds = 300
@@ -217,11 +240,13 @@ import Testing
         let server = FakeServer { _, _ in .text(503, "not yet") }
         let response = try await Self.with(server) { client in
             try await client.proxyGet(
-                .service, namespace: "apus-system", name: "apus-control", port: 15014, path: "/api/v1/status", query: [("a", "b c")])
+                .service, namespace: "apus-system", name: "apus-control", port: 15014, path: "/api/v1/status",
+                query: [("a", "b c")])
         }
         #expect(response.status == 503)
         #expect(String(decoding: response.body, as: UTF8.self) == "not yet")
-        #expect(server.asked[0].path == "/api/v1/namespaces/apus-system/services/apus-control%3A15014/proxy/api/v1/status")
+        #expect(
+            server.asked[0].path == "/api/v1/namespaces/apus-system/services/apus-control%3A15014/proxy/api/v1/status")
         #expect(server.asked[0].query == ["a": "b c"])
     }
 }

@@ -1,55 +1,65 @@
-import Testing
-
 import MeshKubernetes
+import Testing
 
 @Suite struct PatchTests {
     /// The examples of RFC 6902, appendix A, and the edges around them.
-    @Test(arguments: [
-        (["foo": "bar"], [["op": "add", "path": "/baz", "value": "qux"]], ["baz": "qux", "foo": "bar"]),
-        (["foo": ["bar", "baz"]], [["op": "add", "path": "/foo/1", "value": "qux"]], ["foo": ["bar", "qux", "baz"]]),
-        (["foo": ["bar"]], [["op": "add", "path": "/foo/-", "value": ["abc"]]], ["foo": ["bar", ["abc"]]]),
-        (["baz": "qux", "foo": "bar"], [["op": "remove", "path": "/baz"]], ["foo": "bar"]),
-        (["foo": ["bar", "qux", "baz"]], [["op": "remove", "path": "/foo/1"]], ["foo": ["bar", "baz"]]),
-        (["baz": "qux"], [["op": "replace", "path": "/baz", "value": "boo"]], ["baz": "boo"]),
-        (
-            ["foo": ["bar": "baz", "waldo": "fred"], "qux": ["corge": "grault"]],
-            [["op": "move", "from": "/foo/waldo", "path": "/qux/thud"]],
-            ["foo": ["bar": "baz"], "qux": ["corge": "grault", "thud": "fred"]]
-        ),
-        (["foo": ["all", "cows", "eat"]], [["op": "move", "from": "/foo/0", "path": "/foo/2"]], ["foo": ["cows", "eat", "all"]]),
-        (["a": 1], [["op": "copy", "from": "/a", "path": "/b"]], ["a": 1, "b": 1]),
-        (["foo": ["a", 2]], [["op": "test", "path": "/foo/1", "value": 2]], ["foo": ["a", 2]]),
-        (["foo": "bar"], [["op": "add", "path": "/child", "value": ["grandchild": [:]]]], ["foo": "bar", "child": ["grandchild": [:]]]),
-        (["foo": nil], [["op": "test", "path": "/foo", "value": nil]], ["foo": nil]),
-        (["/": 9, "~1": 10], [["op": "test", "path": "/~01", "value": 10]], ["/": 9, "~1": 10]),
-        (["a": 1], [["op": "replace", "path": "", "value": [1]]], [1]),
-        (["": 1], [["op": "replace", "path": "/", "value": 2]], ["": 2]),
-        (["a": 1], [], ["a": 1]),
-    ] as [(JSONValue, JSONValue, JSONValue)])
+    @Test(
+        arguments: [
+            (["foo": "bar"], [["op": "add", "path": "/baz", "value": "qux"]], ["baz": "qux", "foo": "bar"]),
+            (
+                ["foo": ["bar", "baz"]], [["op": "add", "path": "/foo/1", "value": "qux"]],
+                ["foo": ["bar", "qux", "baz"]]
+            ),
+            (["foo": ["bar"]], [["op": "add", "path": "/foo/-", "value": ["abc"]]], ["foo": ["bar", ["abc"]]]),
+            (["baz": "qux", "foo": "bar"], [["op": "remove", "path": "/baz"]], ["foo": "bar"]),
+            (["foo": ["bar", "qux", "baz"]], [["op": "remove", "path": "/foo/1"]], ["foo": ["bar", "baz"]]),
+            (["baz": "qux"], [["op": "replace", "path": "/baz", "value": "boo"]], ["baz": "boo"]),
+            (
+                ["foo": ["bar": "baz", "waldo": "fred"], "qux": ["corge": "grault"]],
+                [["op": "move", "from": "/foo/waldo", "path": "/qux/thud"]],
+                ["foo": ["bar": "baz"], "qux": ["corge": "grault", "thud": "fred"]]
+            ),
+            (
+                ["foo": ["all", "cows", "eat"]], [["op": "move", "from": "/foo/0", "path": "/foo/2"]],
+                ["foo": ["cows", "eat", "all"]]
+            ),
+            (["a": 1], [["op": "copy", "from": "/a", "path": "/b"]], ["a": 1, "b": 1]),
+            (["foo": ["a", 2]], [["op": "test", "path": "/foo/1", "value": 2]], ["foo": ["a", 2]]),
+            (
+                ["foo": "bar"], [["op": "add", "path": "/child", "value": ["grandchild": [:]]]],
+                ["foo": "bar", "child": ["grandchild": [:]]]
+            ),
+            (["foo": nil], [["op": "test", "path": "/foo", "value": nil]], ["foo": nil]),
+            (["/": 9, "~1": 10], [["op": "test", "path": "/~01", "value": 10]], ["/": 9, "~1": 10]),
+            (["a": 1], [["op": "replace", "path": "", "value": [1]]], [1]),
+            (["": 1], [["op": "replace", "path": "/", "value": 2]], ["": 2]),
+            (["a": 1], [], ["a": 1]),
+        ] as [(JSONValue, JSONValue, JSONValue)])
     func aPatchIsApplied(document: JSONValue, patch: JSONValue, expected: JSONValue) throws {
         #expect(try JSONPatch(json: patch).applied(to: document) == expected)
     }
 
-    @Test(arguments: [
-        ([["op": "add", "path": "/baz/bat", "value": 1]], "has no parent"),
-        ([["op": "remove", "path": "/nope"]], "nothing is at '/nope'"),
-        ([["op": "replace", "path": "/nope", "value": 1]], "nothing is at '/nope'"),
-        ([["op": "test", "path": "/a", "value": 2]], "test failed"),
-        ([["op": "add", "path": "/list/3", "value": 1]], "'3' is not a place in an array of 2"),
-        ([["op": "add", "path": "/list/01", "value": 1]], "'01' is not a place"),
-        ([["op": "add", "path": "/list/99999999999999999999", "value": 1]], "is not a place"),
-        ([["op": "remove", "path": "/list/-"]], "'-' is not an element"),
-        ([["op": "remove", "path": ""]], "the whole document"),
-        ([["op": "add", "path": "/a/b", "value": 1]], "neither an object nor an array"),
-        ([["op": "move", "from": "/o", "path": "/o/x"]], "into itself"),
-        ([["op": "copy", "from": "/nope", "path": "/b"]], "nothing is at '/nope'"),
-        ([["op": "add", "path": "a", "value": 1]], "expected a JSON pointer"),
-        ([["op": "add", "path": "/a~2", "value": 1]], "expected a JSON pointer"),
-        ([["op": "add", "path": "/a"]], "no 'value'"),
-        ([["op": "frob", "path": "/a"]], "'op' is 'frob'"),
-        ([["path": "/a"]], "'op' is 'absent'"),
-        (["op": "add"], "is an array"),
-    ] as [(JSONValue, String)])
+    @Test(
+        arguments: [
+            ([["op": "add", "path": "/baz/bat", "value": 1]], "has no parent"),
+            ([["op": "remove", "path": "/nope"]], "nothing is at '/nope'"),
+            ([["op": "replace", "path": "/nope", "value": 1]], "nothing is at '/nope'"),
+            ([["op": "test", "path": "/a", "value": 2]], "test failed"),
+            ([["op": "add", "path": "/list/3", "value": 1]], "'3' is not a place in an array of 2"),
+            ([["op": "add", "path": "/list/01", "value": 1]], "'01' is not a place"),
+            ([["op": "add", "path": "/list/99999999999999999999", "value": 1]], "is not a place"),
+            ([["op": "remove", "path": "/list/-"]], "'-' is not an element"),
+            ([["op": "remove", "path": ""]], "the whole document"),
+            ([["op": "add", "path": "/a/b", "value": 1]], "neither an object nor an array"),
+            ([["op": "move", "from": "/o", "path": "/o/x"]], "into itself"),
+            ([["op": "copy", "from": "/nope", "path": "/b"]], "nothing is at '/nope'"),
+            ([["op": "add", "path": "a", "value": 1]], "expected a JSON pointer"),
+            ([["op": "add", "path": "/a~2", "value": 1]], "expected a JSON pointer"),
+            ([["op": "add", "path": "/a"]], "no 'value'"),
+            ([["op": "frob", "path": "/a"]], "'op' is 'frob'"),
+            ([["path": "/a"]], "'op' is 'absent'"),
+            (["op": "add"], "is an array"),
+        ] as [(JSONValue, String)])
     func aPatchThatCannotBeAppliedSaysWhy(patch: JSONValue, reason: String) {
         let document: JSONValue = ["a": 1, "list": [1, 2], "o": ["p": 1]]
         let error = #expect(throws: PatchError.self) { try JSONPatch(json: patch).applied(to: document) }
@@ -57,7 +67,8 @@ import MeshKubernetes
     }
 
     @Test func aPatchHasALimit() {
-        let many = JSONValue.array(Array(repeating: ["op": "remove", "path": "/a"], count: JSONPatch.operationLimit + 1))
+        let many = JSONValue.array(
+            Array(repeating: ["op": "remove", "path": "/a"], count: JSONPatch.operationLimit + 1))
         #expect(throws: PatchError.self) { try JSONPatch(json: many) }
     }
 
@@ -81,13 +92,19 @@ import MeshKubernetes
     }
 
     /// The examples of RFC 7386, appendix A.
-    @Test(arguments: [
-        (["a": "b"], ["a": "c"], ["a": "c"]), (["a": "b"], ["b": "c"], ["a": "b", "b": "c"]), (["a": "b"], ["a": nil], [:]),
-        (["a": "b", "b": "c"], ["a": nil], ["b": "c"]), (["a": ["b"]], ["a": "c"], ["a": "c"]), (["a": "c"], ["a": ["b"]], ["a": ["b"]]),
-        (["a": ["b": "c"]], ["a": ["b": "d", "c": nil]], ["a": ["b": "d"]]), (["a": [["b": "c"]]], ["a": [1]], ["a": [1]]),
-        (["a", "b"], ["c", "d"], ["c", "d"]), (["a": "b"], ["c"], ["c"]), (["a": "foo"], nil, nil), (["a": "foo"], "bar", "bar"),
-        (["e": nil], ["a": 1], ["e": nil, "a": 1]), ([1, 2], ["a": "b", "c": nil], ["a": "b"]), ([:], ["a": ["bb": ["ccc": nil]]], ["a": ["bb": [:]]]),
-    ] as [(JSONValue, JSONValue, JSONValue)])
+    @Test(
+        arguments: [
+            (["a": "b"], ["a": "c"], ["a": "c"]), (["a": "b"], ["b": "c"], ["a": "b", "b": "c"]),
+            (["a": "b"], ["a": nil], [:]),
+            (["a": "b", "b": "c"], ["a": nil], ["b": "c"]), (["a": ["b"]], ["a": "c"], ["a": "c"]),
+            (["a": "c"], ["a": ["b"]], ["a": ["b"]]),
+            (["a": ["b": "c"]], ["a": ["b": "d", "c": nil]], ["a": ["b": "d"]]),
+            (["a": [["b": "c"]]], ["a": [1]], ["a": [1]]),
+            (["a", "b"], ["c", "d"], ["c", "d"]), (["a": "b"], ["c"], ["c"]), (["a": "foo"], nil, nil),
+            (["a": "foo"], "bar", "bar"),
+            (["e": nil], ["a": 1], ["e": nil, "a": 1]), ([1, 2], ["a": "b", "c": nil], ["a": "b"]),
+            ([:], ["a": ["bb": ["ccc": nil]]], ["a": ["bb": [:]]]),
+        ] as [(JSONValue, JSONValue, JSONValue)])
     func aMergePatchIsLaidOver(target: JSONValue, patch: JSONValue, expected: JSONValue) {
         #expect(MergePatch.apply(patch, to: target) == expected)
     }

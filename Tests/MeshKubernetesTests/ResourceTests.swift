@@ -1,17 +1,17 @@
 import Foundation
-import Testing
-
 import MeshKubernetes
+import Testing
 
 @Suite struct ResourceTests {
     @Test func aPodIsReadLeniently() throws {
-        let json = try JSONValue(parsing: Data(
-            """
-            {"kind":"Pod","metadata":{"name":"a","labels":null,"deletionTimestamp":"2026-01-31T09:05:00Z","futureField":{"x":1}},
-             "spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":1,"memory":"64Mi"}},
-               "readinessProbe":{"httpGet":{"port":"http","path":"/ready"},"periodSeconds":5},"ports":[{"containerPort":8080,"name":"http"}]}]},
-             "status":{"conditions":[{"type":"Ready","status":"True"}],"containerStatuses":[{"name":"c","state":{"running":{}}}]}}
-            """.utf8))
+        let json = try JSONValue(
+            parsing: Data(
+                """
+                {"kind":"Pod","metadata":{"name":"a","labels":null,"deletionTimestamp":"2026-01-31T09:05:00Z","futureField":{"x":1}},
+                 "spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":1,"memory":"64Mi"}},
+                   "readinessProbe":{"httpGet":{"port":"http","path":"/ready"},"periodSeconds":5},"ports":[{"containerPort":8080,"name":"http"}]}]},
+                 "status":{"conditions":[{"type":"Ready","status":"True"}],"containerStatuses":[{"name":"c","state":{"running":{}}}]}}
+                """.utf8))
         let pod = try KubernetesObject(json).view(Kubernetes.Pod.self)
         #expect(pod.metadata.labels.isEmpty)
         #expect(pod.metadata.deletionTimestamp?.seconds == 1_769_850_300)
@@ -39,14 +39,19 @@ import MeshKubernetes
         status.state.waiting?.reason = "CrashLoopBackOff"
         #expect(
             try JSONValue(encoding: status)
-                == ["name": "c", "ready": false, "restartCount": 0, "state": ["waiting": ["reason": "CrashLoopBackOff"]]])
+                == [
+                    "name": "c", "ready": false, "restartCount": 0,
+                    "state": ["waiting": ["reason": "CrashLoopBackOff"]],
+                ])
     }
 
-    @Test(arguments: [
-        ("1970-01-01T00:00:00Z", 0, 0), ("2000-02-29T23:59:59Z", 951_868_799, 0), ("2026-01-31T10:05:00+01:00", 1_769_850_300, 0),
-        ("2026-01-31T09:05:00.25Z", 1_769_850_300, 250_000), ("1969-12-31T23:59:59.999999999Z", -1, 999_999),
-        ("0001-01-01T00:00:00Z", -62_135_596_800, 0), ("9999-12-31T23:59:59Z", 253_402_300_799, 0),
-    ] as [(String, Int64, Int)])
+    @Test(
+        arguments: [
+            ("1970-01-01T00:00:00Z", 0, 0), ("2000-02-29T23:59:59Z", 951_868_799, 0),
+            ("2026-01-31T10:05:00+01:00", 1_769_850_300, 0),
+            ("2026-01-31T09:05:00.25Z", 1_769_850_300, 250_000), ("1969-12-31T23:59:59.999999999Z", -1, 999_999),
+            ("0001-01-01T00:00:00Z", -62_135_596_800, 0), ("9999-12-31T23:59:59Z", 253_402_300_799, 0),
+        ] as [(String, Int64, Int)])
     func aTimeIsRead(text: String, seconds: Int64, microseconds: Int) throws {
         let time = try #require(KubernetesTime(text))
         #expect(time == KubernetesTime(seconds: seconds, microseconds: microseconds))
@@ -55,7 +60,8 @@ import MeshKubernetes
     }
 
     @Test(arguments: [
-        "", "2026-01-31", "2026-01-31T09:05:00", "2026-13-31T09:05:00Z", "2026-01-31T25:05:00Z", "2026-01-31T09:05:00.Z", "2026-01-31T09:05:00Zx",
+        "", "2026-01-31", "2026-01-31T09:05:00", "2026-13-31T09:05:00Z", "2026-01-31T25:05:00Z",
+        "2026-01-31T09:05:00.Z", "2026-01-31T09:05:00Zx",
         "x026-01-31T09:05:00Z", "2026-01-31T09:05:00+1:00",
     ])
     func whatIsNoTimeIsRefused(text: String) {
@@ -68,18 +74,23 @@ import MeshKubernetes
         #expect(KubernetesTime(seconds: -1).description == "1969-12-31T23:59:59Z")
     }
 
-    @Test(arguments: [
-        ("250m", 250), ("1.5", 1500), ("2", 2000), ("64Mi", 67_108_864_000), ("1e3", 1_000_000), ("2E2", 200_000), ("1k", 1_000_000),
-        ("100u", 1), ("", nil), ("Mi", nil), ("1Zi", nil), ("1e99", nil), ("1 Mi", nil), ("99999E", nil), ("0x10", nil), ("--1", nil),
-    ] as [(String, Int64?)])
+    @Test(
+        arguments: [
+            ("250m", 250), ("1.5", 1500), ("2", 2000), ("64Mi", 67_108_864_000), ("1e3", 1_000_000), ("2E2", 200_000),
+            ("1k", 1_000_000),
+            ("100u", 1), ("", nil), ("Mi", nil), ("1Zi", nil), ("1e99", nil), ("1 Mi", nil), ("99999E", nil),
+            ("0x10", nil), ("--1", nil),
+        ] as [(String, Int64?)])
     func aQuantityHasItsAmount(text: String, thousandths: Int64?) {
         #expect(Quantity(text).thousandths == thousandths)
     }
 
-    @Test(arguments: [
-        (IntOrString.string("25%"), 10, false, 2), (.string("25%"), 10, true, 3), (.string("100%"), 7, false, 7), (.int(4), 10, true, 4),
-        (.string("x"), 10, true, nil), (.string("-1%"), 10, true, nil), (.string("25%"), Int.max, true, nil),
-    ] as [(IntOrString, Int, Bool, Int?)])
+    @Test(
+        arguments: [
+            (IntOrString.string("25%"), 10, false, 2), (.string("25%"), 10, true, 3), (.string("100%"), 7, false, 7),
+            (.int(4), 10, true, 4),
+            (.string("x"), 10, true, nil), (.string("-1%"), 10, true, nil), (.string("25%"), Int.max, true, nil),
+        ] as [(IntOrString, Int, Bool, Int?)])
     func aPercentageIsScaled(value: IntOrString, total: Int, roundUp: Bool, expected: Int?) {
         #expect(value.scaled(of: total, roundUp: roundUp) == expected)
     }

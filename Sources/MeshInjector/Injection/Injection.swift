@@ -17,7 +17,8 @@ package enum Injection {
     package static func patch(
         pod: JSONValue, namespace: String, namespaceLabels: [String: String], settings: InjectionSettings
     ) -> Decision {
-        if let reason = skipReason(pod: pod, namespace: namespace, namespaceLabels: namespaceLabels, settings: settings) {
+        if let reason = skipReason(pod: pod, namespace: namespace, namespaceLabels: namespaceLabels, settings: settings)
+        {
             return .skip(reason: reason)
         }
         do {
@@ -114,7 +115,8 @@ extension Injection {
         for (index, volume) in volumes.enumerated() {
             guard let name = volume["name"]?.string, SidecarNames.volumes.contains(name) else { continue }
             throw Refusal(
-                field: "spec.volumes[\(index)].name", value: name, expected: "another name: this one is the sidecar's volume")
+                field: "spec.volumes[\(index)].name", value: name,
+                expected: "another name: this one is the sidecar's volume")
         }
     }
 
@@ -123,13 +125,15 @@ extension Injection {
             throw Refusal(field: field, value: text(container), expected: "a container")
         }
         if let name = container["name"]?.string, SidecarNames.containers.contains(name) {
-            throw Refusal(field: "\(field).name", value: name, expected: "another name: this one is the sidecar's container")
+            throw Refusal(
+                field: "\(field).name", value: name, expected: "another name: this one is the sidecar's container")
         }
         if container[path: "securityContext", "runAsUser"]?.int == SidecarPorts.user {
             throw userRefusal("\(field).securityContext.runAsUser")
         }
         for (index, port) in (container["ports"]?.array ?? []).enumerated() {
-            guard let number = port["containerPort"]?.int, let port = UInt16(exactly: number), SidecarPorts.all.contains(port)
+            guard let number = port["containerPort"]?.int, let port = UInt16(exactly: number),
+                SidecarPorts.all.contains(port)
             else { continue }
             let ports = SidecarPorts.all.map { "\($0)" }.joined(separator: ", ")
             throw Refusal(

@@ -27,7 +27,8 @@ package struct InjectionSettings: Sendable, Hashable {
         image: String? = nil, imagePullPolicy: String? = nil, version: String = ApusVersion.current,
         trustDomain: String = "cluster.local",
         controlAddress: String = "apus-control.apus-system.svc.cluster.local:15010", trustBundle: String = "",
-        cpuRequest: Quantity = "10m", memoryRequest: Quantity = "32Mi", cpuLimit: Quantity? = nil, memoryLimit: Quantity? = nil,
+        cpuRequest: Quantity = "10m", memoryRequest: Quantity = "32Mi", cpuLimit: Quantity? = nil,
+        memoryLimit: Quantity? = nil,
         excludedNamespaces: Set<String> = systemNamespaces
     ) {
         self.image = image ?? "apus/proxy:\(version)"

@@ -11,10 +11,11 @@ extension Injection {
         package var reason: String
     }
 
-    /// A manifest with a sidecar in every pod and pod template; other documents stay as they are, to the letter. Fails when a
-    /// document cannot be read or a pod is refused.
+    /// A manifest with a sidecar in every pod and pod template; other documents stay as they are, to the letter. Fails
+    /// when a document cannot be read or a pod is refused.
     /// - Parameter namespace: of documents that name none.
-    package static func inject(documents text: String, namespace: String, settings: InjectionSettings) throws(ManifestError)
+    package static func inject(documents text: String, namespace: String, settings: InjectionSettings)
+        throws(ManifestError)
         -> (text: String, outcomes: [DocumentOutcome])
     {
         var outcomes: [DocumentOutcome] = []
@@ -92,7 +93,8 @@ extension Injection {
         let group = object["apiVersion"]?.string?.split(separator: "/").dropLast().joined() ?? ""
         switch (group, object["kind"]?.string) {
         case ("", "Pod"): return JSONPointer()
-        case ("apps", "Deployment"), ("apps", "StatefulSet"), ("apps", "DaemonSet"), ("apps", "ReplicaSet"), ("batch", "Job"):
+        case ("apps", "Deployment"), ("apps", "StatefulSet"), ("apps", "DaemonSet"), ("apps", "ReplicaSet"),
+            ("batch", "Job"):
             return JSONPointer(["spec", "template"])
         case ("batch", "CronJob"): return JSONPointer(["spec", "jobTemplate", "spec", "template"])
         default: return nil

@@ -36,7 +36,8 @@ struct PodAnnotations: Hashable {
         case MeshAnnotation.logLevel: logLevel = try choice(name, value, PodAnnotations.logLevels)
         case MeshAnnotation.accessLog: accessLog = try choice(name, value, PodAnnotations.accessLogs)
         case MeshAnnotation.drainSeconds:
-            guard !value.isEmpty, value.utf8.allSatisfy({ (48...57).contains($0) }), let seconds = Int(value), seconds <= 3600
+            guard !value.isEmpty, value.utf8.allSatisfy({ (48...57).contains($0) }), let seconds = Int(value),
+                seconds <= 3600
             else { throw refusal(name, value, "a whole number of seconds from 0 to 3600") }
             drainSeconds = seconds
         case MeshAnnotation.proxyCPURequest: cpuRequest = try quantity(name, value, "200m")
@@ -49,7 +50,8 @@ struct PodAnnotations: Hashable {
     }
 
     private static let known = [
-        MeshAnnotation.opaquePorts, MeshAnnotation.skipInboundPorts, MeshAnnotation.skipOutboundPorts, MeshAnnotation.logLevel,
+        MeshAnnotation.opaquePorts, MeshAnnotation.skipInboundPorts, MeshAnnotation.skipOutboundPorts,
+        MeshAnnotation.logLevel,
         MeshAnnotation.accessLog, MeshAnnotation.drainSeconds, MeshAnnotation.proxyCPURequest,
         MeshAnnotation.proxyMemoryRequest, MeshAnnotation.proxyCPULimit, MeshAnnotation.proxyMemoryLimit,
     ].joined(separator: ", ")
@@ -79,7 +81,9 @@ struct PodAnnotations: Hashable {
         return quantity
     }
 
-    private func checkLimit(_ name: String, _ limit: Quantity?, _ requestName: String, _ request: Quantity) throws(Refusal) {
+    private func checkLimit(_ name: String, _ limit: Quantity?, _ requestName: String, _ request: Quantity)
+        throws(Refusal)
+    {
         guard let limit, let most = limit.value, let least = request.value, most < least else { return }
         throw refusal(name, limit.text, "at least the request, which is \(request) (\(requestName))")
     }

@@ -1,7 +1,7 @@
 import MeshKubernetes
 
-/// Sends the platform's probes to the sidecar, which performs them inside the pod: under strict mTLS the application's ports
-/// answer nobody without an identity, and the platform has none.
+/// Sends the platform's probes to the sidecar, which performs them inside the pod: under strict mTLS the application's
+/// ports answer nobody without an identity, and the platform has none.
 ///
 /// Works on documents rather than on views, so that a probe reaches the sidecar as its author wrote it.
 struct ProbeRewrite {
@@ -16,10 +16,13 @@ struct ProbeRewrite {
         guard let name = container["name"]?.string else { return }
         var kept: [String: JSONValue] = [:]
         for kind in ProbeRewrite.kinds {
-            guard let probe = container["\(kind)Probe"], let action = ProbeRewrite.network.first(where: { probe[$0] != nil })
+            guard let probe = container["\(kind)Probe"],
+                let action = ProbeRewrite.network.first(where: { probe[$0] != nil })
             else { continue }
             let path = "/apus/probe/\(name)/\(kind)"
-            if probe[path: "httpGet", "path"]?.string == path, probe[path: "httpGet", "port"]?.int == Int(SidecarPorts.health) {
+            if probe[path: "httpGet", "path"]?.string == path,
+                probe[path: "httpGet", "port"]?.int == Int(SidecarPorts.health)
+            {
                 kept[kind] = earlier[name]?[kind]
                 continue
             }
@@ -46,8 +49,11 @@ struct ProbeRewrite {
         }
         let name = value?.string ?? ""
         let named = container["ports"]?.array?.first { $0["name"]?.string == name && !name.isEmpty }
-        guard let number = named?["containerPort"]?.int ?? Int(name), let port = UInt16(exactly: number), port > 0 else {
-            throw Refusal(field: field, value: name, expected: "a port from 1 to 65535 or the name of one of the container's ports")
+        guard let number = named?["containerPort"]?.int ?? Int(name), let port = UInt16(exactly: number), port > 0
+        else {
+            throw Refusal(
+                field: field, value: name,
+                expected: "a port from 1 to 65535 or the name of one of the container's ports")
         }
         return port
     }

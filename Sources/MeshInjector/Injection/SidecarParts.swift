@@ -35,7 +35,8 @@ struct SidecarParts {
         container["readinessProbe"] = probe(periodSeconds: 5, failureThreshold: 3)
         container["resources"] = resources
         container["securityContext"] = [
-            "runAsUser": .int(Int64(SidecarPorts.user)), "runAsGroup": .int(Int64(SidecarPorts.user)), "runAsNonRoot": true,
+            "runAsUser": .int(Int64(SidecarPorts.user)), "runAsGroup": .int(Int64(SidecarPorts.user)),
+            "runAsNonRoot": true,
             "readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false, "capabilities": ["drop": ["ALL"]],
         ]
         container["volumeMounts"] = [
@@ -51,7 +52,9 @@ struct SidecarParts {
                 "name": .string(SidecarNames.identityVolume),
                 "projected": [
                     "defaultMode": 420,
-                    "sources": [["serviceAccountToken": ["audience": "apus", "expirationSeconds": 3600, "path": "token"]]],
+                    "sources": [
+                        ["serviceAccountToken": ["audience": "apus", "expirationSeconds": 3600, "path": "token"]]
+                    ],
                 ],
             ],
             ["name": .string(SidecarNames.stateVolume), "emptyDir": ["medium": "Memory", "sizeLimit": "64Mi"]],
@@ -59,7 +62,9 @@ struct SidecarParts {
     }
 
     private func base(_ name: String, _ command: String) -> JSONValue {
-        var container: JSONValue = ["name": .string(name), "image": .string(settings.image), "args": [.string(command)]]
+        var container: JSONValue = [
+            "name": .string(name), "image": .string(settings.image), "args": [.string(command)],
+        ]
         container["imagePullPolicy"] = settings.imagePullPolicy.map { .string($0) }
         return container
     }
@@ -74,7 +79,9 @@ struct SidecarParts {
 
     private var resources: JSONValue {
         var resources: JSONValue = [
-            "requests": ["cpu": .string(annotations.cpuRequest.text), "memory": .string(annotations.memoryRequest.text)]
+            "requests": [
+                "cpu": .string(annotations.cpuRequest.text), "memory": .string(annotations.memoryRequest.text),
+            ]
         ]
         var limits: [String: JSONValue] = [:]
         limits["cpu"] = annotations.cpuLimit.map { .string($0.text) }
@@ -97,14 +104,17 @@ struct SidecarParts {
         if let log = annotations.accessLog { variables.append(value("APUS_ACCESS_LOG", log)) }
         if let seconds = annotations.drainSeconds { variables.append(value("APUS_DRAIN_SECONDS", "\(seconds)")) }
         if !probes.isEmpty {
-            variables.append(value(SidecarParts.probesVariable, String(decoding: JSONValue.object(probes).bytes(), as: UTF8.self)))
+            variables.append(
+                value(SidecarParts.probesVariable, String(decoding: JSONValue.object(probes).bytes(), as: UTF8.self)))
         }
         return variables
     }
 
     private var skippedPorts: [JSONValue] {
         var variables: [JSONValue] = []
-        if !annotations.skipInboundPorts.isEmpty { variables.append(ports("APUS_SKIP_INBOUND_PORTS", annotations.skipInboundPorts)) }
+        if !annotations.skipInboundPorts.isEmpty {
+            variables.append(ports("APUS_SKIP_INBOUND_PORTS", annotations.skipInboundPorts))
+        }
         if !annotations.skipOutboundPorts.isEmpty {
             variables.append(ports("APUS_SKIP_OUTBOUND_PORTS", annotations.skipOutboundPorts))
         }
@@ -124,11 +134,12 @@ struct SidecarParts {
         ["name": .string(name), "valueFrom": ["fieldRef": ["apiVersion": "v1", "fieldPath": .string(path)]]]
     }
 
-    /// A container as an earlier injection made it keeps what the platform has filled in since, so that a second call finds
-    /// nothing to change.
+    /// A container as an earlier injection made it keeps what the platform has filled in since, so that a second call
+    /// finds nothing to change.
     static func keepingDefaults(_ container: JSONValue, of earlier: JSONValue?) -> JSONValue {
         var container = container
-        for field in ["imagePullPolicy", "terminationMessagePath", "terminationMessagePolicy"] where container[field] == nil {
+        for field in ["imagePullPolicy", "terminationMessagePath", "terminationMessagePolicy"]
+        where container[field] == nil {
             container[field] = earlier?[field]
         }
         return container

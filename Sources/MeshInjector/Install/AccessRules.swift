@@ -24,7 +24,9 @@ extension InstallManifests {
         ]
     }
 
-    private static func rule(_ groups: [String], _ resources: [String], _ verbs: [String], names: [String] = []) -> JSONValue {
+    private static func rule(_ groups: [String], _ resources: [String], _ verbs: [String], names: [String] = [])
+        -> JSONValue
+    {
         let list = { (texts: [String]) in JSONValue.array(texts.map { .string($0) }) }
         var rule: JSONValue = ["apiGroups": list(groups), "resources": list(resources), "verbs": list(verbs)]
         if !names.isEmpty { rule["resourceNames"] = list(names) }
@@ -43,7 +45,8 @@ extension InstallManifests {
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": .string(kind),
             "metadata": metadata(MeshInstallation.controlName, isNamespaced: kind == "RoleBinding"),
             "roleRef": [
-                "apiGroup": "rbac.authorization.k8s.io", "kind": .string(role), "name": .string(MeshInstallation.controlName),
+                "apiGroup": "rbac.authorization.k8s.io", "kind": .string(role),
+                "name": .string(MeshInstallation.controlName),
             ],
             "subjects": [
                 [

@@ -4,7 +4,10 @@ import MeshKubernetes
 extension InstallManifests {
     static func deployment(_ settings: InstallSettings) -> KubernetesObject {
         let probe = { (path: String, failures: Int64) -> JSONValue in
-            ["httpGet": ["path": .string(path), "port": 15014], "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": .int(failures)]
+            [
+                "httpGet": ["path": .string(path), "port": 15014], "periodSeconds": 2, "timeoutSeconds": 2,
+                "failureThreshold": .int(failures),
+            ]
         }
         let field = { (name: String, path: String) -> JSONValue in
             ["name": .string(name), "valueFrom": ["fieldRef": ["apiVersion": "v1", "fieldPath": .string(path)]]]
@@ -26,7 +29,9 @@ extension InstallManifests {
             ],
             // Alive as soon as it listens, ready once it knows the platform: a first start may have to wait for that.
             "startupProbe": ["tcpSocket": ["port": 15014], "periodSeconds": 1, "failureThreshold": 60],
-            "livenessProbe": ["tcpSocket": ["port": 15014], "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6],
+            "livenessProbe": [
+                "tcpSocket": ["port": 15014], "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6,
+            ],
             "readinessProbe": probe("/ready", 3),
             "resources": [
                 "requests": ["cpu": .string(settings.cpuRequest), "memory": .string(settings.memoryRequest)]
@@ -49,7 +54,8 @@ extension InstallManifests {
                 "template": [
                     "metadata": ["labels": labels],
                     "spec": [
-                        "serviceAccountName": .string(MeshInstallation.controlName), "terminationGracePeriodSeconds": 10,
+                        "serviceAccountName": .string(MeshInstallation.controlName),
+                        "terminationGracePeriodSeconds": 10,
                         "containers": [container],
                     ],
                 ],

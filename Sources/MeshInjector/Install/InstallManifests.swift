@@ -24,7 +24,9 @@ package enum InstallManifests {
     static func metadata(_ name: String, isNamespaced: Bool = true) -> JSONValue {
         var metadata: JSONValue = [
             "name": .string(name),
-            "labels": ["app.kubernetes.io/name": .string(MeshInstallation.controlName), "app.kubernetes.io/part-of": "apus"],
+            "labels": [
+                "app.kubernetes.io/name": .string(MeshInstallation.controlName), "app.kubernetes.io/part-of": "apus",
+            ],
         ]
         if isNamespaced { metadata["namespace"] = .string(MeshInstallation.namespace) }
         return metadata
@@ -37,7 +39,9 @@ package enum InstallManifests {
     }
 
     private static var serviceAccount: KubernetesObject {
-        KubernetesObject(["apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(MeshInstallation.controlName)])
+        KubernetesObject([
+            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(MeshInstallation.controlName),
+        ])
     }
 
     private static func settingsMap(_ settings: InstallSettings) -> KubernetesObject {
@@ -52,7 +56,9 @@ package enum InstallManifests {
     }
 
     private static var service: KubernetesObject {
-        let ports: [(String, Int64, Int64)] = [("grpc-discovery", 15010, 15010), ("https-webhook", 443, 15011), ("http-admin", 15014, 15014)]
+        let ports: [(String, Int64, Int64)] = [
+            ("grpc-discovery", 15010, 15010), ("https-webhook", 443, 15011), ("http-admin", 15014, 15014),
+        ]
         return KubernetesObject([
             "apiVersion": "v1", "kind": "Service", "metadata": metadata(MeshInstallation.controlName),
             "spec": [
@@ -77,10 +83,14 @@ package enum InstallManifests {
         let optOut: JSONValue = ["key": .string(MeshLabel.inject), "operator": "NotIn", "values": ["disabled"]]
         let systems = InjectionSettings.systemNamespaces.sorted().map { JSONValue.string($0) }
         let webhook: JSONValue = [
-            "name": .string(webhookName), "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Fail",
+            "name": .string(webhookName), "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            "failurePolicy": "Fail",
             "matchPolicy": "Equivalent", "reinvocationPolicy": "IfNeeded", "timeoutSeconds": 5, "clientConfig": client,
             "rules": [
-                ["apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"], "scope": "Namespaced"]
+                [
+                    "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"],
+                    "scope": "Namespaced",
+                ]
             ],
             "namespaceSelector": [
                 "matchExpressions": [

@@ -15,7 +15,8 @@ package struct InstallSettings: Sendable, Hashable {
 
     package init(
         version: String = ApusVersion.current, controlImage: String? = nil, proxyImage: String? = nil,
-        imagePullPolicy: String? = nil, replicas: Int = 1, mesh: MeshSettings = MeshSettings(), logLevel: String = "info",
+        imagePullPolicy: String? = nil, replicas: Int = 1, mesh: MeshSettings = MeshSettings(),
+        logLevel: String = "info",
         cpuRequest: String = "100m", memoryRequest: String = "64Mi"
     ) {
         self.version = version

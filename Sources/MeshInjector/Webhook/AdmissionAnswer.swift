@@ -28,7 +28,9 @@ struct AdmissionAnswer {
             throw Malformed(description: "kind is '\(review["kind"]?.string ?? "absent")', expected AdmissionReview")
         }
         guard review["apiVersion"]?.string == "admission.k8s.io/v1" else {
-            throw Malformed(description: "apiVersion is '\(review["apiVersion"]?.string ?? "absent")', expected admission.k8s.io/v1")
+            throw Malformed(
+                description: "apiVersion is '\(review["apiVersion"]?.string ?? "absent")', expected admission.k8s.io/v1"
+            )
         }
         guard let request = review["request"], let uid = request["uid"]?.string, !uid.isEmpty else {
             throw Malformed(description: "request.uid is absent")

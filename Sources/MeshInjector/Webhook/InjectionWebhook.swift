@@ -6,8 +6,8 @@ import NIOCore
 import NIOSSL
 import Synchronization
 
-/// Answers the API server's question about every new pod: HTTPS, `POST /inject`. Certificate and settings may be exchanged
-/// while it runs; new connections use the new ones.
+/// Answers the API server's question about every new pod: HTTPS, `POST /inject`. Certificate and settings may be
+/// exchanged while it runs; new connections use the new ones.
 package final class InjectionWebhook: Sendable {
     /// The API's own limit on an object is 1.5 MiB; a review may hold two, an old one and a new one.
     package static let bodyLimitBytes = 3 << 20
@@ -38,8 +38,8 @@ package final class InjectionWebhook: Sendable {
 
     /// - Parameters:
     ///   - port: 0 lets the system choose one; `listeningPort` tells it.
-    ///   - namespaceLabels: the labels of a namespace as far as they are known; the API server has applied the webhook's own
-    ///     selector already.
+    ///   - namespaceLabels: the labels of a namespace as far as they are known; the API server has applied the
+    ///     webhook's own selector already.
     package init(
         host: String = "0.0.0.0", port: Int = defaultPort, certificate: WebhookCertificate, settings: InjectionSettings,
         logger: Logger = Logger(label: "injector"),
@@ -107,7 +107,8 @@ package final class InjectionWebhook: Sendable {
         do {
             body = Array(try await request.body.collect(upTo: InjectionWebhook.bodyLimitBytes).readableBytesView)
         } catch {
-            return malformed(.contentTooLarge, "the body is longer than \(InjectionWebhook.bodyLimitBytes) bytes or was cut off")
+            return malformed(
+                .contentTooLarge, "the body is longer than \(InjectionWebhook.bodyLimitBytes) bytes or was cut off")
         }
         do {
             let review = try JSONValue(parsing: body)

@@ -3,8 +3,8 @@ package import Logging
 package import MeshKubernetes
 import Synchronization
 
-/// Keeps the MutatingWebhookConfiguration in the platform: there, with the current root in its `caBundle`, and put back when
-/// somebody else changes it.
+/// Keeps the MutatingWebhookConfiguration in the platform: there, with the current root in its `caBundle`, and put back
+/// when somebody else changes it.
 package final class WebhookRegistration: Sendable {
     package struct Status: Sendable, Hashable {
         package var isRegistered = false

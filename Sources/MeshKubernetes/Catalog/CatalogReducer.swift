@@ -1,8 +1,8 @@
-package import MeshCore
 import MeshAddress
+package import MeshCore
 
-/// Turns changes of the API's objects into changes of the catalog. Pure and incremental: a change costs what it touches, not
-/// what there is. It waits for nothing and joins nothing together.
+/// Turns changes of the API's objects into changes of the catalog. Pure and incremental: a change costs what it
+/// touches, not what there is. It waits for nothing and joins nothing together.
 package struct CatalogReducer: Sendable {
     package enum Input: Sendable {
         case service(ServiceView)
@@ -71,8 +71,8 @@ private struct ServiceState: Sendable {
         return candidate.endpoint
     }
 
-    /// Takes over what is now known of some addresses, and tells what follows from it. What goes away is told first: a removal
-    /// waits for nothing.
+    /// Takes over what is now known of some addresses, and tells what follows from it. What goes away is told first: a
+    /// removal waits for nothing.
     mutating func settle(
         _ changes: [(address: IPAddress, candidate: Candidate?)], _ service: ObjectName, _ events: inout [CatalogEvent]
     ) {
@@ -85,7 +85,9 @@ private struct ServiceState: Sendable {
             affected.insert(address)
         }
         if hadReady != (readyCount > 0) {
-            for (address, candidate) in candidates where candidate.readiness == .terminating { affected.insert(address) }
+            for (address, candidate) in candidates where candidate.readiness == .terminating {
+                affected.insert(address)
+            }
         }
         let ordered = affected.sorted { ($0.high, $0.low) < ($1.high, $1.low) }
         for address in ordered where told[address] != nil && desired(address) == nil {
@@ -111,7 +113,9 @@ extension CatalogReducer {
         state.view = view
         services[name] = state
         if before?.service != view.service { events.append(.service(view.service)) }
-        guard before?.service.ports != view.service.ports || before?.publishesNotReady != view.publishesNotReady else { return }
+        guard before?.service.ports != view.service.ports || before?.publishesNotReady != view.publishesNotReady else {
+            return
+        }
         refresh(podsOf(Set(state.entries.keys), in: name), &events)
         settle(name, Set(state.entries.keys), &events)
     }
@@ -153,7 +157,8 @@ extension CatalogReducer {
 
     /// Notes what a slice says of an address, and keeps the ways back from pods and addresses.
     private mutating func place(
-        _ slice: EndpointSliceView, _ entry: EndpointSliceView.Entry?, at address: IPAddress, before: EndpointSliceView.Entry?
+        _ slice: EndpointSliceView, _ entry: EndpointSliceView.Entry?, at address: IPAddress,
+        before: EndpointSliceView.Entry?
     ) {
         var bySlice = services[slice.service]?.entries[address] ?? [:]
         bySlice[slice.name] = entry
@@ -203,7 +208,8 @@ extension CatalogReducer {
         if workloads.removeValue(forKey: name) != nil { events.append(.workloadRemoved(name)) }
     }
 
-    private mutating func settlePlaces(of pod: ObjectName, _ addresses: Set<IPAddress>, _ events: inout [CatalogEvent]) {
+    private mutating func settlePlaces(of pod: ObjectName, _ addresses: Set<IPAddress>, _ events: inout [CatalogEvent])
+    {
         var byService: [ObjectName: Set<IPAddress>] = [:]
         for place in placesOfPod[pod] ?? [] { byService[place.service, default: []].insert(place.address) }
         for address in addresses {
@@ -242,14 +248,17 @@ extension CatalogReducer {
         var declared: Set<UInt16> = []
         for service in selecting {
             for (port, target) in targets(of: pod.name, in: service).sorted(by: { $0.key < $1.key }) {
-                guard let known = services[service]?.view?.service.port(port)?.declaredProtocol, declared.insert(target).inserted
+                guard let known = services[service]?.view?.service.port(port)?.declaredProtocol,
+                    declared.insert(target).inserted
                 else { continue }
                 ports[target] = known
             }
         }
-        let account = SPIFFEID(trustDomain: trustDomain, namespace: pod.name.namespace, serviceAccount: pod.serviceAccount)
+        let account = SPIFFEID(
+            trustDomain: trustDomain, namespace: pod.name.namespace, serviceAccount: pod.serviceAccount)
         return Workload(
-            pod: pod.name, addresses: pod.addresses, identity: account, isMeshed: pod.isMeshed, owner: pod.owner, app: pod.app,
+            pod: pod.name, addresses: pod.addresses, identity: account, isMeshed: pod.isMeshed, owner: pod.owner,
+            app: pod.app,
             version: pod.version, node: pod.node, ports: ports, service: selecting.count == 1 ? selecting[0] : nil,
             skippedInboundPorts: pod.skippedInboundPorts)
     }
@@ -305,14 +314,16 @@ extension CatalogReducer {
         return ServiceState.Candidate(endpoint: endpoint, readiness: best)
     }
 
-    /// Nil for what must not be called. A pod that a slice names has to be known, because only it tells the identity and whether
-    /// there is a sidecar; one that is being deleted is no longer ready, whatever its slice still says.
+    /// Nil for what must not be called. A pod that a slice names has to be known, because only it tells the identity
+    /// and whether there is a sidecar; one that is being deleted is no longer ready, whatever its slice still says.
     private func readiness(of entry: EndpointSliceView.Entry, at address: IPAddress, _ view: ServiceView)
         -> ServiceState.Readiness?
     {
         var isLeaving = entry.isTerminating
         if let name = entry.pod {
-            guard let pod = pods[name], workloads[name] != nil, entry.podUID.isEmpty || entry.podUID == pod.uid else { return nil }
+            guard let pod = pods[name], workloads[name] != nil, entry.podUID.isEmpty || entry.podUID == pod.uid else {
+                return nil
+            }
             isLeaving = isLeaving || pod.isTerminating
         }
         if view.publishesNotReady { return entry.isReady ? .ready : nil }

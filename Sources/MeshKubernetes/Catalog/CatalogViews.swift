@@ -82,8 +82,8 @@ extension PodView {
         skippedInboundPorts = Set((try? PortList.parse(skipped, annotation: MeshAnnotation.skipInboundPorts)) ?? [])
     }
 
-    /// The name that stays while pods come and go: the Deployment behind a ReplicaSet, the CronJob behind a Job, else the
-    /// controller itself, else the pod.
+    /// The name that stays while pods come and go: the Deployment behind a ReplicaSet, the CronJob behind a Job, else
+    /// the controller itself, else the pod.
     package static func owner(_ metadata: Kubernetes.ObjectMeta) -> String {
         guard let controller = metadata.controller else {
             let generated = metadata.generateName
@@ -96,7 +96,9 @@ extension PodView {
             return controller.name.hasSuffix(suffix) ? String(controller.name.dropLast(suffix.count)) : controller.name
         case "Job":
             // A CronJob names its Jobs by their minute since 1970: eight digits or more.
-            guard let dash = controller.name.lastIndex(of: "-"), dash != controller.name.startIndex else { return controller.name }
+            guard let dash = controller.name.lastIndex(of: "-"), dash != controller.name.startIndex else {
+                return controller.name
+            }
             let digits = controller.name[controller.name.index(after: dash)...]
             let isMinute = (8...10).contains(digits.utf8.count) && digits.utf8.allSatisfy { (48...57).contains($0) }
             return isMinute ? String(controller.name[..<dash]) : controller.name
@@ -109,7 +111,8 @@ extension PodView {
 extension ServiceView {
     /// Nil for a document that is no service, and for one that is only another name (`ExternalName`).
     package init?(_ object: KubernetesObject) {
-        guard let view = try? object.view(Kubernetes.Service.self), !view.metadata.name.isEmpty, view.spec.type != "ExternalName"
+        guard let view = try? object.view(Kubernetes.Service.self), !view.metadata.name.isEmpty,
+            view.spec.type != "ExternalName"
         else { return nil }
         var texts = view.spec.clusterIPs
         if texts.isEmpty, let address = view.spec.clusterIP { texts = [address] }
@@ -157,7 +160,8 @@ extension EndpointSliceView {
             let isReady = endpoint.conditions.ready ?? true
             entries[address] = Entry(
                 pod: pod, podUID: pod == nil ? "" : endpoint.targetRef?.uid ?? "", isReady: isReady,
-                isServing: endpoint.conditions.serving ?? isReady, isTerminating: endpoint.conditions.terminating ?? false)
+                isServing: endpoint.conditions.serving ?? isReady,
+                isTerminating: endpoint.conditions.terminating ?? false)
         }
     }
 }

@@ -22,8 +22,8 @@ package final class KubernetesCatalogSource: CatalogSource {
         var hasToldSettings = false
     }
 
-    /// - Parameter settings: what is in force as long as the platform's own settings say nothing else; its trust domain is the
-    ///   one of all identities.
+    /// - Parameter settings: what is in force as long as the platform's own settings say nothing else; its trust domain
+    ///   is the one of all identities.
     package init(
         api: any KubernetesAPI, settings: MeshSettings, installationNamespace: String = MeshInstallation.namespace,
         logger: Logger = Logger(label: "catalog")
@@ -61,7 +61,9 @@ package final class KubernetesCatalogSource: CatalogSource {
             group.addTask { await reporter.run() }
             group.addTask { [self] in
                 try await pods.run { batch in
-                    reduce(batch, "pods", deliver) { $1.apply($0, removed: { .podRemoved($0.name) }, changed: { .pod($0) }) }
+                    reduce(batch, "pods", deliver) {
+                        $1.apply($0, removed: { .podRemoved($0.name) }, changed: { .pod($0) })
+                    }
                 }
             }
             group.addTask { [self] in

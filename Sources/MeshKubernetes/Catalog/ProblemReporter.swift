@@ -28,7 +28,8 @@ final class ProblemReporter: Sendable {
     func report(_ view: ServiceView) {
         for problem in view.problems {
             logger.warning(
-                "an annotation of a Service is ignored", metadata: ["service": "\(view.service.name)", "problem": "\(problem)"])
+                "an annotation of a Service is ignored",
+                metadata: ["service": "\(view.service.name)", "problem": "\(problem)"])
             if case .dropped = queue.yield(Report(service: view.service.name, uid: view.uid, problem: problem)) {
                 logger.warning("too many reports wait: one is dropped", metadata: ["service": "\(view.service.name)"])
             }
@@ -39,7 +40,8 @@ final class ProblemReporter: Sendable {
     func run() async {
         for await report in reports {
             do {
-                _ = try await api.create(.event, ProblemReporter.event(report.service, report.uid, report.problem, .now))
+                _ = try await api.create(
+                    .event, ProblemReporter.event(report.service, report.uid, report.problem, .now))
             } catch let error as StatusError where error.code == 409 {
                 continue
             } catch {
@@ -58,13 +60,16 @@ final class ProblemReporter: Sendable {
         return KubernetesObject([
             "apiVersion": "v1", "kind": "Event",
             "metadata": [
-                "name": .string("\(service.name.prefix(200)).\(String(hash, radix: 16))"), "namespace": .string(service.namespace),
+                "name": .string("\(service.name.prefix(200)).\(String(hash, radix: 16))"),
+                "namespace": .string(service.namespace),
             ],
             "involvedObject": [
-                "apiVersion": "v1", "kind": "Service", "namespace": .string(service.namespace), "name": .string(service.name),
+                "apiVersion": "v1", "kind": "Service", "namespace": .string(service.namespace),
+                "name": .string(service.name),
                 "uid": .string(uid),
             ],
-            "type": "Warning", "reason": "InvalidAnnotation", "message": .string(String(message.prefix(1024))), "count": 1,
+            "type": "Warning", "reason": "InvalidAnnotation", "message": .string(String(message.prefix(1024))),
+            "count": 1,
             "firstTimestamp": .string(now.description), "lastTimestamp": .string(now.description),
             "source": ["component": "apus-control"], "reportingComponent": "apus-control", "reportingInstance": "",
         ])

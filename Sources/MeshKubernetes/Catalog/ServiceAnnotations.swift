@@ -1,6 +1,7 @@
 package import MeshCore
 
-/// What a Service's annotations ask of the sidecars that call it. One that is malformed or unknown is left out and told.
+/// What a Service's annotations ask of the sidecars that call it. One that is malformed or unknown is left out and
+/// told.
 package enum ServiceAnnotations {
     package static func apply(_ annotations: [String: String], to service: inout Service) -> [AnnotationProblem] {
         var problems: [AnnotationProblem] = []
@@ -35,17 +36,22 @@ package enum ServiceAnnotations {
             default: throw AnnotationProblem(name: name, value: value, expected: "peak-ewma, round-robin or random")
             }
         default:
-            throw AnnotationProblem(name: name, value: value, expected: "no such annotation on a Service; known are \(known)")
+            throw AnnotationProblem(
+                name: name, value: value, expected: "no such annotation on a Service; known are \(known)")
         }
     }
 
     private static let known = [
-        MeshAnnotation.retryCount, MeshAnnotation.retryStatuses, MeshAnnotation.retryTimeout, MeshAnnotation.requestTimeout,
+        MeshAnnotation.retryCount, MeshAnnotation.retryStatuses, MeshAnnotation.retryTimeout,
+        MeshAnnotation.requestTimeout,
         MeshAnnotation.connectTimeout, MeshAnnotation.loadBalancing,
     ].joined(separator: ", ")
 
-    private static func number(_ name: String, _ value: String, _ range: ClosedRange<Int>) throws(AnnotationProblem) -> Int {
-        guard !value.isEmpty, value.utf8.allSatisfy({ (48...57).contains($0) }), let number = Int(value), range.contains(number)
+    private static func number(_ name: String, _ value: String, _ range: ClosedRange<Int>) throws(AnnotationProblem)
+        -> Int
+    {
+        guard !value.isEmpty, value.utf8.allSatisfy({ (48...57).contains($0) }), let number = Int(value),
+            range.contains(number)
         else {
             throw AnnotationProblem(
                 name: name, value: value, expected: "a whole number from \(range.lowerBound) to \(range.upperBound)")

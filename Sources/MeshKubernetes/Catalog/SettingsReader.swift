@@ -15,7 +15,8 @@ package struct SettingsReader: Sendable {
         settings = initial
     }
 
-    /// Takes over the ConfigMap's `data`, nil when there is none; a value that cannot be used leaves the setting as it was.
+    /// Takes over the ConfigMap's `data`, nil when there is none; a value that cannot be used leaves the setting as it
+    /// was.
     package mutating func set(data: [String: String]?) -> [AnnotationProblem] {
         var problems: [AnnotationProblem] = []
         let data = data ?? [:]
@@ -41,7 +42,8 @@ package struct SettingsReader: Sendable {
             problems.append(
                 problem(
                     SettingsReader.trustDomainKey, value,
-                    "\(settings.trustDomain), with which the control plane runs: restart it to change the trust domain"))
+                    "\(settings.trustDomain), with which the control plane runs: restart it to change the trust domain")
+            )
         }
         return problems
     }

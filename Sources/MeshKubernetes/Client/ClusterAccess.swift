@@ -75,8 +75,10 @@ extension ClusterAccess {
             throw ClusterAccessError("\(path) cannot be read: it should hold \(purpose)")
         }
         defer { try? handle.close() }
-        guard let data = try? handle.read(upToCount: fileLimitBytes + 1), !data.isEmpty, data.count <= fileLimitBytes else {
-            throw ClusterAccessError("\(path) is empty or longer than \(fileLimitBytes) bytes: it should hold \(purpose)")
+        guard let data = try? handle.read(upToCount: fileLimitBytes + 1), !data.isEmpty, data.count <= fileLimitBytes
+        else {
+            throw ClusterAccessError(
+                "\(path) is empty or longer than \(fileLimitBytes) bytes: it should hold \(purpose)")
         }
         return Array(data)
     }

@@ -20,7 +20,9 @@ package enum Kubeconfig {
     }
 
     /// - Parameter directory: what relative file names are relative to.
-    package static func access(yaml: String, context: String?, directory: String) throws(ClusterAccessError) -> ClusterAccess {
+    package static func access(yaml: String, context: String?, directory: String) throws(ClusterAccessError)
+        -> ClusterAccess
+    {
         let document: JSONValue
         do {
             document = try YAMLReader.documents(yaml).first ?? .null
@@ -31,14 +33,16 @@ package enum Kubeconfig {
             throw ClusterAccessError("no context is given and 'current-context' is not set")
         }
         let contextValues = try entry(contextName, in: document, list: "contexts", member: "context")
-        let cluster = try entry(contextValues["cluster"]?.string ?? "", in: document, list: "clusters", member: "cluster")
+        let cluster = try entry(
+            contextValues["cluster"]?.string ?? "", in: document, list: "clusters", member: "cluster")
         let user: JSONValue
         if let name = contextValues["user"]?.string, !name.isEmpty {
             user = try entry(name, in: document, list: "users", member: "user")
         } else {
             user = [:]
         }
-        guard let server = cluster["server"]?.string, let url = URL(string: server), let scheme = url.scheme, url.host != nil,
+        guard let server = cluster["server"]?.string, let url = URL(string: server), let scheme = url.scheme,
+            url.host != nil,
             scheme == "https" || scheme == "http"
         else {
             throw ClusterAccessError(
@@ -65,7 +69,8 @@ package enum Kubeconfig {
         return access
     }
 
-    private static func entry(_ name: String, in document: JSONValue, list: String, member: String) throws(ClusterAccessError)
+    private static func entry(_ name: String, in document: JSONValue, list: String, member: String)
+        throws(ClusterAccessError)
         -> JSONValue
     {
         let entries = document[list]?.array ?? []

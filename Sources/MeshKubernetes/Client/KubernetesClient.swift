@@ -3,8 +3,9 @@ import Foundation
 package import Logging
 import NIOCore
 
-/// The Kubernetes API over HTTPS: a cluster's or that of `apus up`. Every failure is a `StatusError` that names the verb, the
-/// object and the reason (`Unreachable` with code 503 when the server cannot be reached), or a `CancellationError`.
+/// The Kubernetes API over HTTPS: a cluster's or that of `apus up`. Every failure is a `StatusError` that names the
+/// verb, the object and the reason (`Unreachable` with code 503 when the server cannot be reached), or a
+/// `CancellationError`.
 package final class KubernetesClient: KubernetesAPI {
     let transport: KubernetesTransport
     /// The namespace that commands use when none is given.
@@ -29,7 +30,8 @@ extension KubernetesClient {
         return try await object(APIRequest("GET", path(kind, namespace, name)), purpose)
     }
 
-    package func list(_ kind: ResourceKind, namespace: String?, labelSelector: String?, fieldSelector: String?) async throws
+    package func list(_ kind: ResourceKind, namespace: String?, labelSelector: String?, fieldSelector: String?)
+        async throws
         -> (items: [KubernetesObject], resourceVersion: String)
     {
         do {
@@ -40,7 +42,8 @@ extension KubernetesClient {
         }
     }
 
-    private func pages(_ kind: ResourceKind, _ namespace: String?, _ labelSelector: String?, _ fieldSelector: String?) async throws
+    private func pages(_ kind: ResourceKind, _ namespace: String?, _ labelSelector: String?, _ fieldSelector: String?)
+        async throws
         -> (items: [KubernetesObject], resourceVersion: String)
     {
         let purpose = KubernetesClient.purpose("list", kind, namespace, nil)
@@ -69,7 +72,8 @@ extension KubernetesClient {
     }
 
     package func watch(
-        _ kind: ResourceKind, namespace: String?, labelSelector: String?, fieldSelector: String?, resourceVersion: String
+        _ kind: ResourceKind, namespace: String?, labelSelector: String?, fieldSelector: String?,
+        resourceVersion: String
     ) -> AsyncThrowingStream<WatchEvent, any Error> {
         var query = KubernetesClient.selectors(labelSelector, fieldSelector)
         query += [
@@ -88,7 +92,9 @@ extension KubernetesClient {
             APIRequest("POST", path(kind, object.namespace, nil), body: object.json.bytes()), purpose)
     }
 
-    package func update(_ kind: ResourceKind, _ object: KubernetesObject, subresource: String?) async throws -> KubernetesObject {
+    package func update(_ kind: ResourceKind, _ object: KubernetesObject, subresource: String?) async throws
+        -> KubernetesObject
+    {
         let purpose = KubernetesClient.purpose("update", kind, object.namespace, object.name)
         let path = path(kind, object.namespace, object.name, subresource)
         return try await self.object(APIRequest("PUT", path, body: object.json.bytes()), purpose)
@@ -107,7 +113,8 @@ extension KubernetesClient {
     }
 
     @discardableResult
-    package func delete(_ kind: ResourceKind, namespace: String?, name: String, gracePeriodSeconds: Int?, uid: String?) async throws
+    package func delete(_ kind: ResourceKind, namespace: String?, name: String, gracePeriodSeconds: Int?, uid: String?)
+        async throws
         -> KubernetesObject
     {
         var options: JSONValue = ["kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"]
@@ -165,14 +172,18 @@ extension KubernetesClient {
         } catch {
             throw StatusError(code: 502, reason: "BadAnswer", message: "\(purpose): a line is \(error)")
         }
-        guard let type = json["type"]?.string, let change = WatchEvent.Change(rawValue: type), let object = json["object"] else {
+        guard let type = json["type"]?.string, let change = WatchEvent.Change(rawValue: type),
+            let object = json["object"]
+        else {
             let type = json["type"]?.string ?? "absent"
-            throw StatusError(code: 502, reason: "BadAnswer", message: "\(purpose): an event of the unknown type '\(type)'")
+            throw StatusError(
+                code: 502, reason: "BadAnswer", message: "\(purpose): an event of the unknown type '\(type)'")
         }
         guard change != .error else {
             throw StatusError(
                 code: object["code"]?.int ?? 500, reason: object["reason"]?.string ?? "Unknown",
-                message: "\(purpose): \(object["message"]?.string ?? "the server ended the watch")", details: object["details"])
+                message: "\(purpose): \(object["message"]?.string ?? "the server ended the watch")",
+                details: object["details"])
         }
         return WatchEvent(change, KubernetesObject(object))
     }
@@ -180,7 +191,8 @@ extension KubernetesClient {
 
 /// Lines of a streamed answer, pulled one by one. One task reads it.
 final class LineReader: @unchecked Sendable {
-    // Unchecked: `AsyncThrowingStream(unfolding:)` calls `next` only from the task that iterates it, one call after another.
+    // Unchecked: `AsyncThrowingStream(unfolding:)` calls `next` only from the task that iterates it, one call after
+    // another.
     let purpose: String
     private let transport: KubernetesTransport
     private let request: APIRequest

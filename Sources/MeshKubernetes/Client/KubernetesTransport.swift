@@ -157,7 +157,9 @@ final class KubernetesTransport: Sendable {
         }
     }
 
-    private func send(_ request: APIRequest, over client: HTTPClient, purpose: String) async throws -> HTTPClientResponse {
+    private func send(_ request: APIRequest, over client: HTTPClient, purpose: String) async throws
+        -> HTTPClientResponse
+    {
         let response = try await attempt(request, over: client)
         guard response.status == .unauthorized, token.canChange else { return response }
         token.forget()
@@ -213,7 +215,8 @@ extension StatusError {
                 message: "\(purpose): \(json["message"]?.string ?? "status \(status)")", details: json["details"])
         } else {
             let words = String(decoding: body.prefix(200), as: UTF8.self).replacing("\n", with: " ")
-            self.init(code: status, reason: StatusError.reason(status), message: "\(purpose): status \(status) \(words)")
+            self.init(
+                code: status, reason: StatusError.reason(status), message: "\(purpose): status \(status) \(words)")
         }
     }
 

@@ -22,7 +22,8 @@ extension KubernetesClient {
         _ kind: ResourceKind, namespace: String, name: String, port: UInt16, path: String,
         query: [(name: String, value: String)] = []
     ) async throws -> APIResponse {
-        let request = APIRequest("GET", self.path(kind, namespace, "\(name):\(port)", "proxy") + path, query: query, accept: "*/*")
+        let request = APIRequest(
+            "GET", self.path(kind, namespace, "\(name):\(port)", "proxy") + path, query: query, accept: "*/*")
         let purpose = KubernetesClient.purpose("get \(path) from port \(port) of", kind, namespace, name)
         return try await transport.call(request, purpose: purpose)
     }
@@ -56,7 +57,8 @@ extension KubernetesClient {
 
 /// A streamed answer's bytes as they come. One task reads it.
 private final class PartReader: @unchecked Sendable {
-    // Unchecked: `AsyncThrowingStream(unfolding:)` calls `next` only from the task that iterates it, one call after another.
+    // Unchecked: `AsyncThrowingStream(unfolding:)` calls `next` only from the task that iterates it, one call after
+    // another.
     private let transport: KubernetesTransport
     private let request: APIRequest
     private let purpose: String

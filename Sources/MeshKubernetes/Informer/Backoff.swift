@@ -1,5 +1,5 @@
-/// How long to wait before trying again: doubling from the first wait to the longest, each wait between half of that and all
-/// of it by chance, so that many clients of a server that comes back do not arrive together.
+/// How long to wait before trying again: doubling from the first wait to the longest, each wait between half of that
+/// and all of it by chance, so that many clients of a server that comes back do not arrive together.
 package struct Backoff: Sendable {
     package var firstMilliseconds: Int
     package var longestMilliseconds: Int

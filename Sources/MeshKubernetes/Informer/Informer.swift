@@ -7,7 +7,8 @@ package struct InformerBatch<Value: Sendable>: Sendable {
     package var changes: [InformerChange<Value>]
     /// In monotonic nanoseconds.
     package var arrivedNanoseconds: UInt64
-    /// Whether this batch came from a whole list: after the first such batch, everything that existed has been delivered.
+    /// Whether this batch came from a whole list: after the first such batch, everything that existed has been
+    /// delivered.
     package var isWholeList: Bool
 }
 
@@ -32,8 +33,8 @@ package struct InformerStatus: Sendable {
     }
 }
 
-/// Keeps a reduced copy of the objects of one kind: lists them, then watches from there; resumes where a watch ended, lists
-/// again when the API no longer knows that place (410), and tells then what was removed meanwhile.
+/// Keeps a reduced copy of the objects of one kind: lists them, then watches from there; resumes where a watch ended,
+/// lists again when the API no longer knows that place (410), and tells then what was removed meanwhile.
 package final class Informer<Value: Sendable>: Sendable {
     private let api: any KubernetesAPI
     private let kind: ResourceKind
@@ -63,8 +64,8 @@ package final class Informer<Value: Sendable>: Sendable {
 
     package var status: InformerStatus { state.withLock { $0 } }
 
-    /// Runs until cancelled; no failure of the API ends it. `deliver` is called from one task, batch after batch; while it runs,
-    /// nothing more is read.
+    /// Runs until cancelled; no failure of the API ends it. `deliver` is called from one task, batch after batch; while
+    /// it runs, nothing more is read.
     package func run(deliver: @Sendable (InformerBatch<Value>) async -> Void) async throws {
         var store = InformerStore<Value>()
         var wait = backoff
@@ -107,10 +108,12 @@ package final class Informer<Value: Sendable>: Sendable {
         logger.warning("the API failed; trying again", metadata: ["kind": "\(kind.plural)", "error": "\(error)"])
     }
 
-    private func list(into store: inout InformerStore<Value>, deliver: (InformerBatch<Value>) async -> Void) async throws
+    private func list(into store: inout InformerStore<Value>, deliver: (InformerBatch<Value>) async -> Void)
+        async throws
         -> String
     {
-        let list = try await api.list(kind, namespace: namespace, labelSelector: labelSelector, fieldSelector: fieldSelector)
+        let list = try await api.list(
+            kind, namespace: namespace, labelSelector: labelSelector, fieldSelector: fieldSelector)
         let arrived = NIODeadline.now().uptimeNanoseconds
         let changes = store.replace(with: list.items, transform: transform)
         let count = store.count
@@ -132,7 +135,8 @@ package final class Informer<Value: Sendable>: Sendable {
     ) async throws {
         state.withLock { $0.watches += 1 }
         let events = api.watch(
-            kind, namespace: namespace, labelSelector: labelSelector, fieldSelector: fieldSelector, resourceVersion: start)
+            kind, namespace: namespace, labelSelector: labelSelector, fieldSelector: fieldSelector,
+            resourceVersion: start)
         for try await event in events {
             let arrived = NIODeadline.now().uptimeNanoseconds
             let changes = store.apply(event, transform: transform)

@@ -1,4 +1,5 @@
-/// What an informer knows of its objects, and what each answer of the API changes in it. Pure: it owns no connection or clock.
+/// What an informer knows of its objects, and what each answer of the API changes in it. Pure: it owns no connection or
+/// clock.
 struct InformerStore<Value: Sendable>: Sendable {
     private struct Entry: Sendable {
         var uid: String
@@ -36,7 +37,9 @@ struct InformerStore<Value: Sendable>: Sendable {
         }
     }
 
-    private mutating func set(_ object: KubernetesObject, transform: (KubernetesObject) -> Value?) -> [InformerChange<Value>] {
+    private mutating func set(_ object: KubernetesObject, transform: (KubernetesObject) -> Value?) -> [InformerChange<
+        Value
+    >] {
         let key = ObjectKey(object)
         var changes: [InformerChange<Value>] = []
         // Another object by the same name: the first one's removal was missed, or came together with this one.

@@ -7,8 +7,8 @@ package struct JSONError: Error, Hashable, Sendable, CustomStringConvertible {
     package var description: String { "not JSON at byte \(offset): \(reason)" }
 }
 
-/// RFC 8259, one document, strict. Written by hand because the API server and the informers parse whole objects all the time,
-/// and Foundation's decoder takes several times as long to arrive at a `JSONValue`.
+/// RFC 8259, one document, strict. Written by hand because the API server and the informers parse whole objects all the
+/// time, and Foundation's decoder takes several times as long to arrive at a `JSONValue`.
 struct JSONParser {
     private let bytes: [UInt8]
     private var index = 0
@@ -45,7 +45,9 @@ struct JSONParser {
         if take(UInt8(ascii: "}")) { return members }
         while true {
             skipSpace()
-            guard index < bytes.count, bytes[index] == UInt8(ascii: "\"") else { throw fail("a member's name is expected") }
+            guard index < bytes.count, bytes[index] == UInt8(ascii: "\"") else {
+                throw fail("a member's name is expected")
+            }
             let name = try string()
             skipSpace()
             guard take(UInt8(ascii: ":")) else { throw fail("':' is expected after a member's name") }
@@ -109,7 +111,9 @@ extension JSONParser {
         }
         let text = String(decoding: bytes[start..<index], as: UTF8.self)
         if isInteger, let value = Int64(text) { return .int(value) }
-        guard let value = Double(text), value.isFinite else { throw fail("the number \(text.prefix(40)) is out of range") }
+        guard let value = Double(text), value.isFinite else {
+            throw fail("the number \(text.prefix(40)) is out of range")
+        }
         if value == value.rounded(), abs(value) < 9e15 { return .int(Int64(value)) }
         return .double(value)
     }
@@ -210,7 +214,9 @@ extension JSONParser {
     }
 
     private func text(_ range: Range<Int>) throws(JSONError) -> String {
-        guard let text = String(validating: bytes[range], as: UTF8.self) else { throw fail("a string that is not UTF-8") }
+        guard let text = String(validating: bytes[range], as: UTF8.self) else {
+            throw fail("a string that is not UTF-8")
+        }
         return text
     }
 }
@@ -219,7 +225,9 @@ extension JSONParser {
 
 extension JSONParser {
     private mutating func skipSpace() {
-        while index < bytes.count, bytes[index] == 0x20 || bytes[index] == 0x0a || bytes[index] == 0x0d || bytes[index] == 0x09 {
+        while index < bytes.count,
+            bytes[index] == 0x20 || bytes[index] == 0x0a || bytes[index] == 0x0d || bytes[index] == 0x09
+        {
             index += 1
         }
     }

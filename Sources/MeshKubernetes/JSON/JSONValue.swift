@@ -1,6 +1,7 @@
 package import Foundation
 
-/// Any JSON document. Integers stay integers: a `resourceVersion` or a port never passes through a floating-point number.
+/// Any JSON document. Integers stay integers: a `resourceVersion` or a port never passes through a floating-point
+/// number.
 package enum JSONValue: Hashable, Sendable {
     case null
     case bool(Bool)
@@ -100,8 +101,8 @@ extension JSONValue: Codable {
         }
     }
 
-    /// Parses one JSON document (RFC 8259); fails with a `JSONError` that has the position of what is wrong. Numbers without a
-    /// fraction become integers as long as they fit.
+    /// Parses one JSON document (RFC 8259); fails with a `JSONError` that has the position of what is wrong. Numbers
+    /// without a fraction become integers as long as they fit.
     package init(parsing data: Data) throws {
         try self.init(parsing: Array(data))
     }
@@ -120,8 +121,8 @@ extension JSONValue: Codable {
         return writer.bytes
     }
 
-    /// A typed view of this value: a `Codable` struct with the field names of the Kubernetes API. Fails with a `DecodingError`
-    /// that has the field's path.
+    /// A typed view of this value: a `Codable` struct with the field names of the Kubernetes API. Fails with a
+    /// `DecodingError` that has the field's path.
     package func decoded<T: Decodable>(as type: T.Type = T.self) throws -> T { try JSONValueDecoder(self).unbox(type) }
 
     package init(encoding value: some Encodable) throws {

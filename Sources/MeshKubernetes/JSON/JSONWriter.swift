@@ -26,7 +26,8 @@ struct JSONWriter {
     }
 
     private mutating func write<Item>(
-        _ items: [Item], open: Unicode.Scalar, close: Unicode.Scalar, indent: Int, each: (inout JSONWriter, Item) -> Void
+        _ items: [Item], open: Unicode.Scalar, close: Unicode.Scalar, indent: Int,
+        each: (inout JSONWriter, Item) -> Void
     ) {
         bytes.append(UInt8(ascii: open))
         for (index, item) in items.enumerated() {

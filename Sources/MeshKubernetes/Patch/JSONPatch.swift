@@ -47,7 +47,8 @@ extension JSONPatch.Operation {
         func pointer(_ field: String) throws(PatchError) -> JSONPointer {
             guard let text = json[field]?.string else { throw PatchError("operation \(index) has no '\(field)'") }
             guard let pointer = JSONPointer(parsing: text) else {
-                throw PatchError("operation \(index): '\(field)' is '\(text)', expected a JSON pointer such as /spec/replicas")
+                throw PatchError(
+                    "operation \(index): '\(field)' is '\(text)', expected a JSON pointer such as /spec/replicas")
             }
             return pointer
         }
@@ -100,7 +101,9 @@ extension JSONPatch {
         case .replace(let path, let value):
             try document.edit(path.tokens[...], .replace(value), path)
         case .move(let from, let to):
-            guard !from.isProperPrefix(of: to) else { throw PatchError("'\(from)' cannot be moved into itself at '\(to)'") }
+            guard !from.isProperPrefix(of: to) else {
+                throw PatchError("'\(from)' cannot be moved into itself at '\(to)'")
+            }
             let value = try document.existing(from)
             guard from != to else { return }
             try document.edit(from.tokens[...], .remove, from)
@@ -108,7 +111,9 @@ extension JSONPatch {
         case .copy(let from, let to):
             try document.edit(to.tokens[...], .add(try document.existing(from)), to)
         case .test(let path, let value):
-            guard document[path] == value else { throw PatchError("test failed: the value at '\(path)' is not the expected one") }
+            guard document[path] == value else {
+                throw PatchError("test failed: the value at '\(path)' is not the expected one")
+            }
         }
     }
 }
@@ -184,19 +189,23 @@ extension JSONValue {
 // MARK: - Comparing
 
 extension JSONPatch {
-    /// The operations that make `new` of `old`: members in the order of their names, arrays compared from both ends, so that an
-    /// insertion or removal in an array is one operation.
+    /// The operations that make `new` of `old`: members in the order of their names, arrays compared from both ends, so
+    /// that an insertion or removal in an array is one operation.
     package static func difference(from old: JSONValue, to new: JSONValue) -> JSONPatch {
         var operations: [Operation] = []
         compare(old, new, at: JSONPointer(), into: &operations)
         return JSONPatch(operations)
     }
 
-    private static func compare(_ old: JSONValue, _ new: JSONValue, at path: JSONPointer, into operations: inout [Operation]) {
+    private static func compare(
+        _ old: JSONValue, _ new: JSONValue, at path: JSONPointer, into operations: inout [Operation]
+    ) {
         guard old != new else { return }
         switch (old, new) {
         case (.object(let oldMembers), .object(let newMembers)):
-            for name in oldMembers.keys.sorted() where newMembers[name] == nil { operations.append(.remove(path.appending(name))) }
+            for name in oldMembers.keys.sorted() where newMembers[name] == nil {
+                operations.append(.remove(path.appending(name)))
+            }
             for (name, value) in newMembers.sorted(by: { $0.key < $1.key }) {
                 if let before = oldMembers[name] {
                     compare(before, value, at: path.appending(name), into: &operations)
@@ -211,7 +220,9 @@ extension JSONPatch {
         }
     }
 
-    private static func compare(_ old: [JSONValue], _ new: [JSONValue], at path: JSONPointer, into operations: inout [Operation]) {
+    private static func compare(
+        _ old: [JSONValue], _ new: [JSONValue], at path: JSONPointer, into operations: inout [Operation]
+    ) {
         let common = min(old.count, new.count)
         var head = 0
         while head < common, old[head] == new[head] { head += 1 }

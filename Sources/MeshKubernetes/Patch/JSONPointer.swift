@@ -69,7 +69,9 @@ extension JSONValue {
 
     /// An array index by RFC 6901 §4: digits without a leading zero.
     static func index(_ token: String) -> Int? {
-        guard token.utf8.allSatisfy({ (48...57).contains($0) }), token == "0" || !token.hasPrefix("0") else { return nil }
+        guard token.utf8.allSatisfy({ (48...57).contains($0) }), token == "0" || !token.hasPrefix("0") else {
+            return nil
+        }
         return Int(token)
     }
 }

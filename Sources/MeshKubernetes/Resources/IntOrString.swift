@@ -33,7 +33,9 @@ package enum IntOrString: Codable, Hashable, Sendable, CustomStringConvertible {
         case .int(let value):
             return value
         case .string(let text):
-            guard text.hasSuffix("%"), let percent = Int(text.dropLast()), (0...10_000).contains(percent) else { return nil }
+            guard text.hasSuffix("%"), let percent = Int(text.dropLast()), (0...10_000).contains(percent) else {
+                return nil
+            }
             let (product, overflow) = total.multipliedReportingOverflow(by: percent)
             guard !overflow else { return nil }
             return roundUp ? product / 100 + (product % 100 > 0 ? 1 : 0) : product / 100

@@ -30,7 +30,8 @@ package struct KubernetesTime: Hashable, Sendable, Comparable, CustomStringConve
 // MARK: - Text
 
 extension KubernetesTime {
-    /// From RFC 3339 §5.6 text, such as `2026-01-31T09:05:00Z` or `2026-01-31T10:05:00.25+01:00`; nil for anything else.
+    /// From RFC 3339 §5.6 text, such as `2026-01-31T09:05:00Z` or `2026-01-31T10:05:00.25+01:00`; nil for anything
+    /// else.
     package init?(_ text: some StringProtocol) {
         let bytes = Array(text.utf8)
         func number(_ start: Int, _ count: Int) -> Int? {
@@ -46,8 +47,10 @@ extension KubernetesTime {
             index < bytes.count && characters.withUTF8Buffer { $0.contains(bytes[index]) }
         }
         guard bytes.count <= 40, let year = number(0, 4), isAt(4, "-"), let month = number(5, 2), isAt(7, "-"),
-            let day = number(8, 2), isAt(10, "Tt "), let hour = number(11, 2), isAt(13, ":"), let minute = number(14, 2),
-            isAt(16, ":"), let second = number(17, 2), (1...12).contains(month), (1...31).contains(day), hour < 24, minute < 60,
+            let day = number(8, 2), isAt(10, "Tt "), let hour = number(11, 2), isAt(13, ":"),
+            let minute = number(14, 2),
+            isAt(16, ":"), let second = number(17, 2), (1...12).contains(month), (1...31).contains(day), hour < 24,
+            minute < 60,
             second <= 60
         else { return nil }
         var index = 19
@@ -66,7 +69,9 @@ extension KubernetesTime {
         var offset = 0
         if isAt(index, "Zz") {
             index += 1
-        } else if isAt(index, "+-"), let hours = number(index + 1, 2), isAt(index + 3, ":"), let minutes = number(index + 4, 2) {
+        } else if isAt(index, "+-"), let hours = number(index + 1, 2), isAt(index + 3, ":"),
+            let minutes = number(index + 4, 2)
+        {
             offset = (hours * 3600 + minutes * 60) * (bytes[index] == UInt8(ascii: "-") ? -1 : 1)
             index += 6
         } else {
@@ -88,7 +93,8 @@ extension KubernetesTime {
         let days = Int((range >= 0 ? range : range - 86_399) / 86_400)
         let rest = Int(range) - days * 86_400
         let (year, month, day) = KubernetesTime.civil(days: days)
-        let date = "\(KubernetesTime.padded(year, 4))-\(KubernetesTime.padded(month, 2))-\(KubernetesTime.padded(day, 2))"
+        let date =
+            "\(KubernetesTime.padded(year, 4))-\(KubernetesTime.padded(month, 2))-\(KubernetesTime.padded(day, 2))"
         let hour = KubernetesTime.padded(rest / 3600, 2)
         return "\(date)T\(hour):\(KubernetesTime.padded(rest / 60 % 60, 2)):\(KubernetesTime.padded(rest % 60, 2))"
     }
@@ -98,7 +104,8 @@ extension KubernetesTime {
         return String(repeating: "0", count: max(0, width - digits.count)) + digits
     }
 
-    /// Days since 1970-01-01 in the proleptic Gregorian calendar. Years start in March, so that the leap day comes last.
+    /// Days since 1970-01-01 in the proleptic Gregorian calendar. Years start in March, so that the leap day comes
+    /// last.
     private static func days(year: Int, month: Int, day: Int) -> Int {
         let shifted = month > 2 ? year : year - 1
         let era = (shifted >= 0 ? shifted : shifted - 399) / 400

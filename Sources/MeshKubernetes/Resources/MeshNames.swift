@@ -67,12 +67,15 @@ package enum PortList {
     /// In the order given, without repetitions; an empty text is an empty list.
     package static func parse(_ text: String, annotation: String) throws(AnnotationProblem) -> [UInt16] {
         let problem = AnnotationProblem(
-            name: annotation, value: text, expected: "at most \(limit) ports from 1 to 65535 with commas between them, such as 3306,6379")
+            name: annotation, value: text,
+            expected: "at most \(limit) ports from 1 to 65535 with commas between them, such as 3306,6379")
         var ports: [UInt16] = []
         let trimmed = text.filter { $0 != " " }
         guard !trimmed.isEmpty else { return [] }
         for part in trimmed.split(separator: ",", omittingEmptySubsequences: false) {
-            guard part.utf8.allSatisfy({ (48...57).contains($0) }), let port = UInt16(part), port > 0 else { throw problem }
+            guard part.utf8.allSatisfy({ (48...57).contains($0) }), let port = UInt16(part), port > 0 else {
+                throw problem
+            }
             if !ports.contains(port) { ports.append(port) }
             guard ports.count <= limit else { throw problem }
         }

@@ -1,6 +1,6 @@
-/// Typed views of the API's documents: structs with the API's own field names. Unknown fields are ignored, absent ones read
-/// as nil or empty; a view is for reading and for making new parts, so a document that is written back is changed as
-/// `JSONValue`, which loses nothing.
+/// Typed views of the API's documents: structs with the API's own field names. Unknown fields are ignored, absent ones
+/// read as nil or empty; a view is for reading and for making new parts, so a document that is written back is changed
+/// as `JSONValue`, which loses nothing.
 package enum Kubernetes {}
 
 extension Kubernetes {

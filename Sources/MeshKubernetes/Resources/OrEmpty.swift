@@ -15,8 +15,8 @@ extension Dictionary: HasEmpty where Key == String, Value: Codable & Hashable {}
 extension Bool: HasEmpty { package static var isWrittenWhenEmpty: Bool { true } }
 extension Int: HasEmpty { package static var isWrittenWhenEmpty: Bool { true } }
 
-/// A field that reads as its empty form when the document leaves it out or says null. A field of the wrong type still fails,
-/// with its path.
+/// A field that reads as its empty form when the document leaves it out or says null. A field of the wrong type still
+/// fails, with its path.
 @propertyWrapper
 package struct OrEmpty<Value: HasEmpty>: Codable, Hashable {
     package var wrappedValue: Value
@@ -37,7 +37,8 @@ package struct OrEmpty<Value: HasEmpty>: Codable, Hashable {
 
 extension OrEmpty: Sendable where Value: Sendable {}
 
-/// The synthesized `Codable` code of the views calls these two, because they fit better than the library's generic ones.
+/// The synthesized `Codable` code of the views calls these two, because they fit better than the library's generic
+/// ones.
 extension KeyedDecodingContainer {
     func decode<Value>(_ type: OrEmpty<Value>.Type, forKey key: Key) throws -> OrEmpty<Value> {
         OrEmpty(wrappedValue: try decodeIfPresent(Value.self, forKey: key) ?? Value())

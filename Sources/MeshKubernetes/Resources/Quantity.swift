@@ -27,7 +27,9 @@ package struct Quantity: Codable, Hashable, Sendable, ExpressibleByStringLiteral
     package var value: Double? {
         let number = text.prefix { $0.isASCII && ($0.isNumber || $0 == "." || $0 == "+" || $0 == "-") }
         let suffix = text.dropFirst(number.count)
-        guard number.contains(where: \.isNumber), let amount = Double(number), let scale = Quantity.scale(suffix) else { return nil }
+        guard number.contains(where: \.isNumber), let amount = Double(number), let scale = Quantity.scale(suffix) else {
+            return nil
+        }
         let value = amount * scale
         return value.isFinite ? value : nil
     }

@@ -2,7 +2,8 @@ extension ResourceKind {
     package static let replicaSet = ResourceKind(
         group: "apps", version: "v1", kind: "ReplicaSet", plural: "replicasets", isNamespaced: true, shortNames: ["rs"])
     package static let statefulSet = ResourceKind(
-        group: "apps", version: "v1", kind: "StatefulSet", plural: "statefulsets", isNamespaced: true, shortNames: ["sts"])
+        group: "apps", version: "v1", kind: "StatefulSet", plural: "statefulsets", isNamespaced: true,
+        shortNames: ["sts"])
     package static let daemonSet = ResourceKind(
         group: "apps", version: "v1", kind: "DaemonSet", plural: "daemonsets", isNamespaced: true, shortNames: ["ds"])
     package static let cronJob = ResourceKind(

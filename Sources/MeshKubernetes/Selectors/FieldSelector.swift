@@ -19,7 +19,8 @@ package struct FieldSelector: Hashable, Sendable {
 
     package static let requirementLimit = 64
 
-    /// From the `fieldSelector` query, with `=`, `==` and `!=`; `\` escapes `,`, `=` and itself. An empty text matches everything.
+    /// From the `fieldSelector` query, with `=`, `==` and `!=`; `\` escapes `,`, `=` and itself. An empty text matches
+    /// everything.
     package init(parsing text: String) throws(SelectorError) {
         var parts: [(path: String, operation: String, value: String)] = []
         var path = ""
@@ -30,11 +31,13 @@ package struct FieldSelector: Hashable, Sendable {
         func finish() throws(SelectorError) {
             if path.isEmpty && operation.isEmpty && parts.isEmpty && next == nil { return }
             guard !path.isEmpty, !operation.isEmpty else {
-                throw SelectorError(selector: text, reason: "expected '<field>=<value>' or '<field>!=<value>' in each part")
+                throw SelectorError(
+                    selector: text, reason: "expected '<field>=<value>' or '<field>!=<value>' in each part")
             }
             parts.append((path, operation, value))
             guard parts.count <= FieldSelector.requirementLimit else {
-                throw SelectorError(selector: "\(text.prefix(64))…", reason: "more than \(FieldSelector.requirementLimit) parts")
+                throw SelectorError(
+                    selector: "\(text.prefix(64))…", reason: "more than \(FieldSelector.requirementLimit) parts")
             }
             (path, operation, value) = ("", "", "")
         }

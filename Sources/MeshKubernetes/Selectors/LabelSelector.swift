@@ -62,7 +62,8 @@ extension LabelSelector {
     package static let textLimitBytes = 16_384
     package static let requirementLimit = 256
 
-    /// From the `labelSelector` query: `app=shop,tier in (web,api),!canary,track!=beta,zone`. An empty text matches everything.
+    /// From the `labelSelector` query: `app=shop,tier in (web,api),!canary,track!=beta,zone`. An empty text matches
+    /// everything.
     package init(parsing text: String) throws(SelectorError) {
         var parser = try LabelSelectorParser(text)
         self.init(matchExpressions: try parser.requirements())
@@ -101,7 +102,8 @@ private struct LabelSelectorParser {
     init(_ text: String) throws(SelectorError) {
         self.text = text
         guard text.utf8.count <= LabelSelector.textLimitBytes else {
-            throw SelectorError(selector: "\(text.prefix(64))…", reason: "longer than \(LabelSelector.textLimitBytes) bytes")
+            throw SelectorError(
+                selector: "\(text.prefix(64))…", reason: "longer than \(LabelSelector.textLimitBytes) bytes")
         }
         var word = ""
         var characters = text.makeIterator()

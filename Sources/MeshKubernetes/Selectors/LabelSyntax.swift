@@ -22,8 +22,10 @@ package enum LabelSyntax {
     /// DNS-1123 subdomain, 253 bytes: the names of most objects.
     package static func problem(inSubdomain text: some StringProtocol) -> String? {
         guard (1...253).contains(text.utf8.count) else { return "must have 1 to 253 bytes" }
-        for label in text.split(separator: ".", omittingEmptySubsequences: false) where problem(inDNSLabel: label, limit: 253) != nil {
-            return "must have lower-case letters, digits, '-' and '.', each part starting and ending with a letter or digit"
+        for label in text.split(separator: ".", omittingEmptySubsequences: false)
+        where problem(inDNSLabel: label, limit: 253) != nil {
+            return
+                "must have lower-case letters, digits, '-' and '.', each part starting and ending with a letter or digit"
         }
         return nil
     }

@@ -1,5 +1,5 @@
-/// Writes a document as block YAML in the order that readers of manifests expect: what it is and its name first, its status
-/// last, the rest by name.
+/// Writes a document as block YAML in the order that readers of manifests expect: what it is and its name first, its
+/// status last, the rest by name.
 package struct YAMLWriter {
     private var text = ""
 
@@ -70,7 +70,8 @@ package struct YAMLWriter {
         return YAMLWriter.isPlain(value) ? value : YAMLWriter.quoted(value)
     }
 
-    /// A JSON string is a YAML one as soon as what YAML takes for a line's end or refuses is escaped too (YAML 1.1 §4.2).
+    /// A JSON string is a YAML one as soon as what YAML takes for a line's end or refuses is escaped too (YAML 1.1
+    /// §4.2).
     private static func quoted(_ text: String) -> String {
         var result = ""
         for scalar in String(decoding: JSONValue.string(text).bytes(), as: UTF8.self).unicodeScalars {
@@ -103,14 +104,20 @@ package struct YAMLWriter {
         guard let first = text.utf8.first, let last = text.utf8.last, text.utf8.count < 200 else { return false }
         let isLetter = { (byte: UInt8) in (65...90).contains(byte) || (97...122).contains(byte) }
         let isDigit = { (byte: UInt8) in (48...57).contains(byte) }
-        guard isLetter(first) || first == UInt8(ascii: "/") || isDigit(first), last != UInt8(ascii: ":") else { return false }
+        guard isLetter(first) || first == UInt8(ascii: "/") || isDigit(first), last != UInt8(ascii: ":") else {
+            return false
+        }
         guard !text.contains(": "), last != UInt8(ascii: " ") else { return false }
         let allowed = Set("-_./:=@+, ()*".utf8)
         guard text.utf8.allSatisfy({ isLetter($0) || isDigit($0) || allowed.contains($0) }) else { return false }
         if isDigit(first) {
             // What starts like a number or a time is read as one by some readers, unless a letter tells otherwise.
-            guard text.utf8.contains(where: { isLetter($0) && $0 | 0x20 != UInt8(ascii: "e") && $0 | 0x20 != UInt8(ascii: "t") }),
-                !text.hasPrefix("0x"), !text.hasPrefix("0o"), !text.hasPrefix("0b"), !text.contains(":"), !text.contains("_")
+            guard
+                text.utf8.contains(where: {
+                    isLetter($0) && $0 | 0x20 != UInt8(ascii: "e") && $0 | 0x20 != UInt8(ascii: "t")
+                }),
+                !text.hasPrefix("0x"), !text.hasPrefix("0o"), !text.hasPrefix("0b"), !text.contains(":"),
+                !text.contains("_")
             else { return false }
         }
         return !["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(text.lowercased())
