@@ -9,7 +9,8 @@ struct ApusProxy: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "apus-proxy",
         abstract: "The sidecar of Apus.",
-        subcommands: [RunCommand.self, CaptureCommand.self])
+        version: AgentSettings.version,
+        subcommands: [RunCommand.self, CaptureCommand.self, AdminCommand.self, VersionCommand.self])
 }
 
 struct CaptureCommand: ParsableCommand {
@@ -52,18 +53,54 @@ struct RunCommand: ParsableCommand {
         abstract: "Run the sidecar: by a control plane (APUS_* in the environment), or by a file.")
 
     @Option(help: ArgumentHelp("Believe this file instead of a control plane (docs/static-configuration.md).", valueName: "file"))
-    var config: String
+    var config: String?
 
     func run() throws {
         let signals = TerminationSignal()
+        LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
+        let logger = Logger(label: "apus-proxy")
+        if let config {
+            let plane = try start(config, logger)
+            signals.wait()
+            return StaticSidecar.stop(plane, drainMilliseconds: 10_000)
+        }
+        let environment = ProcessEnvironment()
+        let agent = try Agent(settings: AgentSettings { environment[$0] }, logger: logger)
+        signals.wait()
+        agent.stop()
+    }
+
+    private func start(_ config: String, _ logger: Logger) throws -> DataPlane {
         let configuration = try StaticConfigurationFile.load(config)
         let folder = (config as NSString).deletingLastPathComponent
-        let plane = try StaticSidecar.start(configuration, logger: Logger(label: "apus-proxy")) { path in
+        let plane = try StaticSidecar.start(configuration, logger: logger) { path in
             try String(contentsOfFile: path.hasPrefix("/") || folder.isEmpty ? path : "\(folder)/\(path)", encoding: .utf8)
         }
         let lines = plane.outboundAddresses.map { "outbound \($0)\n" } + plane.inboundAddresses.map { "inbound \($0)\n" }
         FileHandle.standardOutput.write(Data(lines.joined().utf8))
-        signals.wait()
-        StaticSidecar.stop(plane, drainMilliseconds: 10_000)
+        return plane
     }
+}
+
+struct AdminCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "admin", abstract: "Ask the admin port of the sidecar in this network namespace.")
+
+    @Flag(help: "Send a POST.")
+    var post = false
+
+    @Argument(help: "/ready, /metrics, /config, /certs, /logging?level=debug or /drain.")
+    var path = "/"
+
+    func run() throws {
+        let answer = try AdminClient.ask(path, method: post ? "POST" : "GET")
+        FileHandle.standardOutput.write(Data(answer.body))
+        guard answer.status < 300 else { throw ExitCode(1) }
+    }
+}
+
+struct VersionCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "version", abstract: "Print the version of this program.")
+
+    func run() { print("apus-proxy \(AgentSettings.version)") }
 }

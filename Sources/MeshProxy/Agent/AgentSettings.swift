@@ -1,20 +1,17 @@
 package import MeshAddress
 package import MeshCore
+package import MeshTelemetry
 
 /// What a sidecar is told by its environment (docs/ARCHITECTURE.md, «The sidecar's environment»).
 package struct AgentSettings: Sendable {
+    package static var version: String { ApusVersion.current }
+
     package enum AccessLog: String, Sendable, CaseIterable {
         case off
         case text
         case json
     }
 
-    package enum LogLevel: String, Sendable, CaseIterable {
-        case debug
-        case info
-        case warning
-        case error
-    }
 
     package var pod: ObjectName
     package var podAddresses: [IPAddress]
