@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -116,6 +117,10 @@ int apus_is_directory(const char *path) {
 uint64_t apus_inode(const char *path) {
     struct stat status;
     return stat(path, &status) < 0 ? 0 : (uint64_t)status.st_ino;
+}
+
+int apus_watch_remove(int epoll, int descriptor) {
+    return epoll_ctl(epoll, EPOLL_CTL_DEL, descriptor, NULL) < 0 ? -errno : 0;
 }
 
 int apus_lock_file(int descriptor) { return flock(descriptor, LOCK_EX | LOCK_NB) < 0 ? -errno : 0; }

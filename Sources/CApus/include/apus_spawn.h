@@ -58,6 +58,8 @@ int apus_unmount(const char *target);
 int apus_is_directory(const char *path);
 // The inode of what a path leads to, 0 when it leads nowhere.
 uint64_t apus_inode(const char *path);
+// Ends the watching of a descriptor before it is closed: a copy in a child may keep the file, and with it the event, alive.
+int apus_watch_remove(int epoll, int descriptor);
 // Takes the exclusive lock of an open file without waiting: 0, or -EWOULDBLOCK when another process has it.
 int apus_lock_file(int descriptor);
 #endif

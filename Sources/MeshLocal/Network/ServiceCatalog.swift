@@ -21,40 +21,60 @@ final class ServiceCatalog: Sendable {
         var entries: [Key: Entry] = [:]
         /// Which Service a slice belonged to when it was last seen.
         var owners: [Key: Key] = [:]
+        /// What has changed and has not been delivered.
+        var pending: Set<Key> = []
+        /// The kinds of which everything is known.
+        var listed: Set<String> = []
     }
 
     private let state = Mutex(State())
     private let changed: @Sendable (Key, Entry?) async -> Void
     private let log: Logger
 
-    /// `changed` is called after each change, with nil once nothing is left of a Service.
+    /// `changed` is called after each change, by one task, with what is known then; with nil once nothing is left of a Service.
     init(log: Logger, changed: @escaping @Sendable (Key, Entry?) async -> Void) {
         self.log = log
         self.changed = changed
     }
 
-    func entry(_ key: Key) -> Entry? { state.withLock { $0.entries[key] } }
-
-    /// Follows the API until cancelled. `synchronized` is called once everything that exists is known.
+    /// Follows the API until cancelled. `synchronized` is called once everything that exists has been delivered.
     func run(_ api: any KubernetesAPI, synchronized: @escaping @Sendable () -> Void) async {
-        let remaining = Mutex(2)
-        let listed: @Sendable () -> Void = {
-            if remaining.withLock({ $0 -= 1; return $0 == 0 }) { synchronized() }
-        }
+        let (wakes, wake) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         await withDiscardingTaskGroup { group in
-            group.addTask { await self.follow(api, .service, self.services, listed) }
-            group.addTask { await self.follow(api, .endpointSlice, self.slices, listed) }
+            group.addTask { await self.follow(api, .service, self.services, wake) }
+            group.addTask { await self.follow(api, .endpointSlice, self.slices, wake) }
+            group.addTask { await self.deliver(wakes, synchronized) }
         }
     }
 
     private func follow(
         _ api: any KubernetesAPI, _ kind: ResourceKind, _ take: @escaping @Sendable (ResourceFollower.Event) -> Set<Key>,
-        _ listed: @escaping @Sendable () -> Void
+        _ wake: AsyncStream<Void>.Continuation
     ) async {
-        let isFirst = Mutex(true)
         await ResourceFollower(api: api, kind: kind, log: log).run { event in
-            for key in take(event) { await self.changed(key, self.entry(key)) }
-            if case .all = event, isFirst.withLock({ first in defer { first = false }; return first }) { listed() }
+            let keys = take(event)
+            self.state.withLock { state in
+                state.pending.formUnion(keys)
+                if case .all = event { state.listed.insert(kind.kind) }
+            }
+            wake.yield()
+        }
+    }
+
+    /// Two watches change one Service's entry, so what is delivered is read when it is delivered: the last delivery tells the
+    /// last state.
+    private func deliver(_ wakes: AsyncStream<Void>, _ synchronized: @Sendable () -> Void) async {
+        var isSynchronized = false
+        for await _ in wakes {
+            let (keys, isListed) = state.withLock { state in
+                defer { state.pending = [] }
+                return (state.pending, state.listed.count == 2)
+            }
+            for key in keys { await changed(key, state.withLock { $0.entries[key] }) }
+            if isListed && !isSynchronized {
+                isSynchronized = true
+                synchronized()
+            }
         }
     }
 

@@ -40,29 +40,57 @@ final class ContainerLog: Sendable {
     func take(_ pipe: Int32, stream: String) {
         _ = fcntl(pipe, F_SETFL, fcntl(pipe, F_GETFL) | O_NONBLOCK)
         state.withLock { $0.openStreams += 1 }
-        nonisolated(unsafe) let source = DispatchSource.makeReadSource(fileDescriptor: pipe, queue: ContainerLog.queue)
-        // Used on the queue alone.
-        nonisolated(unsafe) var cutter = LineCutter()
-        nonisolated(unsafe) var buffer = [UInt8](repeating: 0, count: 65_536)
-        source.setEventHandler {
-            let count = Glibc.read(pipe, &buffer, buffer.count)
-            if count < 0 && (errno == EAGAIN || errno == EINTR) { return }
-            let time = KubernetesTime.now.microText
-            var lines: [UInt8] = []
-            let collect: ([UInt8], Bool) -> Void = { text, isWhole in
-                lines += StoredLogLine.encode(time: time, stream: stream, isWhole: isWhole, text)
+        let intake = Intake(pipe: pipe, stream: stream, log: self)
+        let registration = DescriptorWatch.shared.register(pipe, isForReading: true) {
+            ContainerLog.queue.async { intake.read() }
+        }
+        intake.begin(registration)
+    }
+
+    /// One of the two pipes of a container. Its work is done on the queue of the logs.
+    private final class Intake: Sendable {
+        private let pipe: Int32
+        private let stream: String
+        private let log: ContainerLog
+        private let state = Mutex((cutter: LineCutter(), registration: DescriptorWatch.Registration?.none))
+
+        init(pipe: Int32, stream: String, log: ContainerLog) {
+            self.pipe = pipe
+            self.stream = stream
+            self.log = log
+        }
+
+        func begin(_ registration: DescriptorWatch.Registration) {
+            state.withLock { $0.registration = registration }
+            DescriptorWatch.shared.arm(registration)
+        }
+
+        func read() {
+            state.withLock { state in
+                guard let registration = state.registration else { return }
+                var buffer = [UInt8](repeating: 0, count: 65_536)
+                let count = Glibc.read(pipe, &buffer, buffer.count)
+                if count < 0 && (errno == EAGAIN || errno == EINTR) {
+                    DescriptorWatch.shared.arm(registration)
+                    return
+                }
+                let time = KubernetesTime.now.microText
+                var lines: [UInt8] = []
+                let collect: ([UInt8], Bool) -> Void = { text, isWhole in
+                    lines += StoredLogLine.encode(time: time, stream: self.stream, isWhole: isWhole, text)
+                }
+                if count > 0 { state.cutter.append(buffer[..<count], collect) } else { state.cutter.finish(collect) }
+                if !lines.isEmpty { log.append(lines) }
+                guard count <= 0 else {
+                    DescriptorWatch.shared.arm(registration)
+                    return
+                }
+                DescriptorWatch.shared.remove(registration)
+                state.registration = nil
+                close(pipe)
+                log.streamEnded()
             }
-            if count > 0 { cutter.append(buffer[..<count], collect) } else { cutter.finish(collect) }
-            if !lines.isEmpty { self.append(lines) }
-            if count <= 0 { source.cancel() }
         }
-        source.setCancelHandler {
-            close(pipe)
-            self.streamEnded()
-            source.setEventHandler(handler: nil)
-            source.setCancelHandler(handler: nil)
-        }
-        source.resume()
     }
 
     private func append(_ lines: [UInt8]) {
@@ -258,15 +286,25 @@ final class ContainerLog: Sendable {
 struct PodLogDirectory: Sendable {
     let path: String
 
-    func makeLog(container: String, run: Int) throws -> ContainerLog {
+    /// The log of the container's next run, and its number. Numbers go on over restarts of the platform.
+    func makeLog(container: String) throws -> (log: ContainerLog, run: Int) {
         let directory = "\(path)/\(container)"
         try makeDirectory(directory, mode: 0o700)
-        for name in (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? [] {
-            guard let number = name.split(separator: ".").first.flatMap({ Int($0) }), number < run - 1 else { continue }
+        let run = (lastRun(container: container) ?? 0) + 1
+        for name in directoryEntries(directory) {
+            guard let number = PodLogDirectory.run(name), number < run - 1 else { continue }
             unlink("\(directory)/\(name)")
         }
-        return try ContainerLog(path: "\(directory)/\(run).log")
+        return (try ContainerLog(path: "\(directory)/\(run).log"), run)
     }
+
+    /// The number of the last run that has a log.
+    func lastRun(container: String) -> Int? {
+        directoryEntries("\(path)/\(container)").compactMap(PodLogDirectory.run).max()
+    }
+
+    /// `3.log` and `3.log.1` are of the third run.
+    private static func run(_ name: String) -> Int? { name.split(separator: ".").first.flatMap { Int($0) } }
 
     /// A log that nobody writes any more; nil when there is none.
     func finishedLog(container: String, run: Int) -> ContainerLog? {

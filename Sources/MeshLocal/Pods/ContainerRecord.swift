@@ -35,8 +35,6 @@ struct ContainerRecord: Sendable {
     var isStarted = false
     /// As the readiness probe says; without one, from the start.
     var isReady = false
-    /// The number of the run, which names its log. It never repeats, also when the platform is restarted.
-    var run = 0
 
     init(_ spec: Kubernetes.Container, _ role: Role) {
         self.spec = spec

@@ -1,32 +1,25 @@
-import Dispatch
 import Glibc
 import Synchronization
 
 /// One end of a pipe or terminal, read or written without blocking a thread. For one task at a time.
 final class PipeEnd: Sendable {
     private struct State {
+        var registration: DescriptorWatch.Registration?
         var waiter: CheckedContinuation<Void, Never>?
-        var isSuspended = true
         var isClosed = false
     }
 
-    private static let queue = DispatchQueue(label: "apus.pipes")
-
     private let descriptor: Int32
     private let state = Mutex(State())
-    /// Dispatch sources may be used from any thread; the import does not say so.
-    private nonisolated(unsafe) let source: any DispatchSourceProtocol
 
     /// The descriptor becomes the object's own.
     init(_ descriptor: Int32, isForReading: Bool) {
         self.descriptor = descriptor
         _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
-        source =
-            isForReading
-            ? DispatchSource.makeReadSource(fileDescriptor: descriptor, queue: PipeEnd.queue)
-            : DispatchSource.makeWriteSource(fileDescriptor: descriptor, queue: PipeEnd.queue)
-        source.setEventHandler { [weak self] in self?.isPossible() }
-        source.setCancelHandler { _ = Glibc.close(descriptor) }
+        let registration = DescriptorWatch.shared.register(descriptor, isForReading: isForReading) { [weak self] in
+            self?.becamePossible()
+        }
+        state.withLock { $0.registration = registration }
     }
 
     deinit { close() }
@@ -35,21 +28,17 @@ final class PipeEnd: Sendable {
         let waiter = state.withLock { state -> CheckedContinuation<Void, Never>? in
             guard !state.isClosed else { return nil }
             state.isClosed = true
-            source.cancel()
-            // Only a running source delivers its cancellation.
-            if state.isSuspended { source.resume() }
-            state.isSuspended = false
+            if let registration = state.registration { DescriptorWatch.shared.remove(registration) }
+            state.registration = nil
+            _ = Glibc.close(descriptor)
             defer { state.waiter = nil }
             return state.waiter
         }
         waiter?.resume()
     }
 
-    private func isPossible() {
+    private func becamePossible() {
         let waiter = state.withLock { state -> CheckedContinuation<Void, Never>? in
-            guard !state.isClosed, !state.isSuspended else { return nil }
-            source.suspend()
-            state.isSuspended = true
             defer { state.waiter = nil }
             return state.waiter
         }
@@ -58,14 +47,16 @@ final class PipeEnd: Sendable {
 
     private func wait() async {
         await withCheckedContinuation { continuation in
-            let isClosed = state.withLock { state in
-                if state.isClosed { return true }
+            let isReady = state.withLock { state in
+                guard !state.isClosed, let registration = state.registration else { return true }
                 state.waiter = continuation
-                if state.isSuspended { source.resume() }
-                state.isSuspended = false
+                guard DescriptorWatch.shared.arm(registration) else {
+                    state.waiter = nil
+                    return true
+                }
                 return false
             }
-            if isClosed { continuation.resume() }
+            if isReady { continuation.resume() }
         }
     }
 

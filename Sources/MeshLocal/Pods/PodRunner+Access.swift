@@ -100,8 +100,9 @@ extension PodWorker {
         let index = try index(of: request.container)
         let record = model.containers[index]
         let directory = platform.logDirectory(reference.uid)
+        let last = runs[index].log == nil ? directory.lastRun(container: request.container) ?? 0 : runs[index].logRun
         if request.previous {
-            guard let log = directory.finishedLog(container: request.container, run: record.run - 2) else {
+            guard let log = directory.finishedLog(container: request.container, run: last - 1) else {
                 throw StatusError(
                     code: 400, reason: "BadRequest",
                     message: "previous terminated container \"\(request.container)\" in pod \"\(reference.name)\" not found")
@@ -110,7 +111,7 @@ extension PodWorker {
         }
         if let log = runs[index].log { return log.read(request) }
         // Of a run before this platform's.
-        if let log = directory.finishedLog(container: request.container, run: record.run - 1) { return log.read(request) }
+        if let log = directory.finishedLog(container: request.container, run: last) { return log.read(request) }
         var reason = "ContainerCreating"
         if case .waiting(let why, _) = record.state { reason = why }
         throw StatusError(

@@ -53,8 +53,7 @@ extension PodWorker {
         }
         let delay = delays.delayMilliseconds(consecutive: runs[index].consecutiveRestarts)
         runs[index].consecutiveRestarts += 1
-        model.containers[index].restartCount += 1
-        guard delay > 0 else { return !isStopping }
+        guard delay > 0 else { return countRestart(index) }
         let name = model.containers[index].spec.name
         let text = delay >= 1000 ? "\(delay / 1000)s" : "\(delay)ms"
         let message = "back-off \(text) restarting failed container=\(name) pod=\(reference.name)_\(reference.namespace)"
@@ -63,7 +62,13 @@ extension PodWorker {
         event("BackOff", "Back-off restarting container \(name), which ended with exit code \(end.exitCode)", container: name, isWarning: true)
         publish()
         try? await Task.sleep(for: .milliseconds(delay))
-        return !isStopping
+        return countRestart(index)
+    }
+
+    private func countRestart(_ index: Int) -> Bool {
+        guard !isStopping else { return false }
+        model.containers[index].restartCount += 1
+        return true
     }
 
     private func launchFailed(_ index: Int, _ error: any Error) async {
@@ -130,9 +135,13 @@ extension PodWorker {
             arguments: command + container.args.map(environment.expand), environment: environment.variables,
             directory: container.workingDir ?? "/")
 
-        let containerLog = try platform.logDirectory(reference.uid).makeLog(container: container.name, run: model.containers[index].run)
+        let (containerLog, logRun) = try platform.logDirectory(reference.uid).makeLog(container: container.name)
         let pipes = try LogPipes()
-        defer { pipes.closeFarEnds() }
+        var isHanded = false
+        defer {
+            pipes.closeFarEnds()
+            if !isHanded { pipes.closeNearEnds() }
+        }
         let namespace = open(sandbox.path, O_RDONLY | O_CLOEXEC)
         guard namespace >= 0 else { throw PlatformError("the pod's network namespace \(sandbox.path) is gone: \(lastError())") }
         defer { close(namespace) }
@@ -142,11 +151,12 @@ extension PodWorker {
             launch, input: pipes.input, output: pipes.output[1], error: pipes.error[1], networkNamespace: namespace)
         runs[index].process = process
         runs[index].log = containerLog
+        runs[index].logRun = logRun
         runs[index].surroundings = surroundings
         runs[index].environment = environment
         runs[index].began = .now
-        model.containers[index].run += 1
         pipes.hand(to: containerLog)
+        isHanded = true
         do {
             try await process.started()
         } catch {
@@ -201,6 +211,8 @@ private struct LogPipes {
     }
 
     func closeFarEnds() { [input, output[1], error[1]].forEach { _ = close($0) } }
+
+    func closeNearEnds() { [output[0], error[0]].forEach { _ = close($0) } }
 
     func hand(to log: ContainerLog) {
         log.take(output[0], stream: "stdout")

@@ -11,6 +11,8 @@ actor PodWorker {
     struct Run {
         var process: RunningProcess?
         var log: ContainerLog?
+        /// The number of the log.
+        var logRun = 0
         var probes: Task<Void, Never>?
         /// How a command is started in the same surroundings.
         var surroundings: LaunchSpecification?
@@ -72,7 +74,6 @@ actor PodWorker {
             guard let known, known.restartCount > 0 || known.state != Kubernetes.ContainerState() else { continue }
             let ended = known.state.terminated ?? known.lastState.terminated
             records[index].restartCount = known.restartCount
-            records[index].run = known.restartCount + 1
             if known.state.running != nil {
                 records[index].restartCount += 1
                 records[index].lastEnd = ContainerRecord.End(

@@ -1,5 +1,4 @@
 import CApus
-import Dispatch
 import Glibc
 import Synchronization
 
@@ -33,41 +32,34 @@ final class RunningProcess: Sendable {
         var exit: ProcessExit?
         var launchWaiters: [CheckedContinuation<Result<Void, LaunchFailure>, Never>] = []
         var exitWaiters: [CheckedContinuation<ProcessExit, Never>] = []
+        var registration: DescriptorWatch.Registration?
         var isClosed = false
     }
-
-    private static let queue = DispatchQueue(label: "apus.processes")
 
     /// On the host.
     let id: Int32
     private let control: Int32
     private let descriptor: Int32
     private let state = Mutex(State())
-    /// Dispatch sources may be used from any thread; the import does not say so.
-    private nonisolated(unsafe) let source: any DispatchSourceRead
 
     init(control: Int32, descriptor: Int32, id: Int32) {
         self.id = id
         self.control = control
         self.descriptor = descriptor
-        source = DispatchSource.makeReadSource(fileDescriptor: control, queue: RunningProcess.queue)
-        // The source holds this object until the process has ended, so that its descriptors live as long as they are used.
-        source.setEventHandler { [self] in receive() }
-        source.setCancelHandler { [self] in
-            state.withLock { $0.isClosed = true }
-            close(control)
-            if descriptor >= 0 { close(descriptor) }
-            source.setEventHandler(handler: nil)
-            source.setCancelHandler(handler: nil)
-        }
-        source.resume()
+        // The registration holds this object until the process has ended, so that its end is always seen.
+        let registration = DescriptorWatch.shared.register(control, isForReading: true) { self.receive() }
+        state.withLock { $0.registration = registration }
+        DescriptorWatch.shared.arm(registration)
     }
 
     private func receive() {
         while true {
             var event = apus_child_event()
             let result = apus_control_receive(control, &event)
-            if result == -EAGAIN { return }
+            if result == -EAGAIN {
+                if let registration = state.withLock({ $0.registration }) { DescriptorWatch.shared.arm(registration) }
+                return
+            }
             guard result == 1 else { return finish(.lost) }
             switch Int(event.kind) {
             case Int(APUS_CHILD_STARTED): settle(.success(()))
@@ -95,11 +87,15 @@ final class RunningProcess: Sendable {
         let waiters = state.withLock { state in
             guard state.exit == nil else { return [CheckedContinuation<ProcessExit, Never>]() }
             state.exit = exit
+            state.isClosed = true
+            if let registration = state.registration { DescriptorWatch.shared.remove(registration) }
+            state.registration = nil
+            close(control)
+            if descriptor >= 0 { close(descriptor) }
             defer { state.exitWaiters = [] }
             return state.exitWaiters
         }
         waiters.forEach { $0.resume(returning: exit) }
-        source.cancel()
     }
 
     /// Returns once the program runs.
