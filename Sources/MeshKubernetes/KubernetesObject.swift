@@ -178,6 +178,28 @@ package protocol KubernetesAPI: Sendable {
         -> KubernetesObject
 }
 
+/// A part of a list.
+package struct ListPage: Sendable {
+    package var items: [KubernetesObject]
+    package var resourceVersion: String
+    /// What the next page is asked for with; nil at the last one.
+    package var next: String?
+
+    package init(items: [KubernetesObject], resourceVersion: String, next: String?) {
+        self.items = items
+        self.resourceVersion = resourceVersion
+        self.next = next
+    }
+}
+
+/// An API whose lists can be read in parts, so that nobody has to hold a whole one.
+package protocol KubernetesPagedAPI: KubernetesAPI {
+    /// - Parameter next: of the page before; nil begins. Fails with code 410 when the list that it continues is gone.
+    func page(
+        _ kind: ResourceKind, namespace: String?, labelSelector: String?, fieldSelector: String?, after next: String?
+    ) async throws -> ListPage
+}
+
 package enum KubernetesPatch: Sendable {
     /// RFC 7386.
     case merge(JSONValue)

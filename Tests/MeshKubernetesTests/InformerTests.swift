@@ -135,6 +135,21 @@ import Testing
         #expect(status.failures == 8)
     }
 
+    @Test func pagesAreOneListAlsoWhenTheFirstTryExpires() async throws {
+        let server = FakeServer { asked, number in
+            switch (asked.query["continue"], number) {
+            case (nil, 0): .json(200, Documents.list([Self.object("gone", 1, "1")], version: 5, next: "x"))
+            case ("x", _): .json(410, Documents.status(410, "Expired", "too old"))
+            case (nil, 2): .json(200, Documents.list([Self.object("a", 3, "1")], version: 7, next: "y"))
+            case ("y", _): Self.list(7, Self.object("b", 4, "1"))
+            default: .parts([], then: .silence)
+            }
+        }
+        let (words, status) = try await Self.words(3, server)
+        #expect(words == ["list", "+a=1", "+b=1"])
+        #expect(status.failures == 1)
+    }
+
     @Test func whatTheTransformLeavesOutIsToldAsRemoved() async throws {
         let server = FakeServer { asked, _ in
             guard asked.query["watch"] != nil else {

@@ -6,7 +6,7 @@ import NIOCore
 /// The Kubernetes API over HTTPS: a cluster's or that of `apus up`. Every failure is a `StatusError` that names the
 /// verb, the object and the reason (`Unreachable` with code 503 when the server cannot be reached), or a
 /// `CancellationError`.
-package final class KubernetesClient: KubernetesAPI {
+package final class KubernetesClient: KubernetesPagedAPI {
     let transport: KubernetesTransport
     /// The namespace that commands use when none is given.
     package let defaultNamespace: String
@@ -42,33 +42,44 @@ extension KubernetesClient {
         }
     }
 
-    private func pages(_ kind: ResourceKind, _ namespace: String?, _ labelSelector: String?, _ fieldSelector: String?)
-        async throws
-        -> (items: [KubernetesObject], resourceVersion: String)
-    {
-        let purpose = KubernetesClient.purpose("list", kind, namespace, nil)
+    private func pages(
+        _ kind: ResourceKind, _ namespace: String?, _ labelSelector: String?, _ fieldSelector: String?
+    ) async throws -> (items: [KubernetesObject], resourceVersion: String) {
         var items: [KubernetesObject] = []
-        var next = ""
-        repeat {
-            var query = KubernetesClient.selectors(labelSelector, fieldSelector)
-            query.append(("limit", "\(transport.limits.pageItems)"))
-            if !next.isEmpty { query.append(("continue", next)) }
-            let page = try await json(APIRequest("GET", path(kind, namespace, nil), query: query), purpose)
-            for item in page["items"]?.array ?? [] {
-                var item = item
-                // Items of a list come without what the list already says.
-                if item["kind"] == nil { item["kind"] = .string(kind.kind) }
-                if item["apiVersion"] == nil { item["apiVersion"] = .string(kind.apiVersion) }
-                items.append(KubernetesObject(item))
-            }
+        var next: String?
+        while true {
+            let page = try await page(
+                kind, namespace: namespace, labelSelector: labelSelector, fieldSelector: fieldSelector, after: next)
+            items += page.items
             guard items.count <= transport.limits.listItems else {
                 throw StatusError(
                     code: 413, reason: "RequestEntityTooLarge",
-                    message: "\(purpose): more than \(transport.limits.listItems) objects")
+                    message: "list \(kind.plural): more than \(transport.limits.listItems) objects")
             }
-            next = page[path: "metadata", "continue"]?.string ?? ""
-            if next.isEmpty { return (items, page[path: "metadata", "resourceVersion"]?.string ?? "") }
-        } while true
+            guard let following = page.next else { return (items, page.resourceVersion) }
+            next = following
+        }
+    }
+
+    package func page(
+        _ kind: ResourceKind, namespace: String?, labelSelector: String?, fieldSelector: String?, after next: String?
+    ) async throws -> ListPage {
+        var query = KubernetesClient.selectors(labelSelector, fieldSelector)
+        query.append(("limit", "\(transport.limits.pageItems)"))
+        if let next { query.append(("continue", next)) }
+        let purpose = KubernetesClient.purpose("list", kind, namespace, nil)
+        let page = try await json(APIRequest("GET", path(kind, namespace, nil), query: query), purpose)
+        let items = (page["items"]?.array ?? []).map { item in
+            var item = item
+            // Items of a list come without what the list already says.
+            if item["kind"] == nil { item["kind"] = .string(kind.kind) }
+            if item["apiVersion"] == nil { item["apiVersion"] = .string(kind.apiVersion) }
+            return KubernetesObject(item)
+        }
+        let following = page[path: "metadata", "continue"]?.string ?? ""
+        return ListPage(
+            items: items, resourceVersion: page[path: "metadata", "resourceVersion"]?.string ?? "",
+            next: following.isEmpty ? nil : following)
     }
 
     package func watch(

@@ -33,6 +33,11 @@ package struct InformerStatus: Sendable {
     }
 }
 
+package enum InformerLimits {
+    /// Objects of one kind that an informer follows; with more it fails, and says so.
+    package static let items = 1_000_000
+}
+
 /// Keeps a reduced copy of the objects of one kind: lists them, then watches from there; resumes where a watch ended,
 /// lists again when the API no longer knows that place (410), and tells then what was removed meanwhile.
 package final class Informer<Value: Sendable>: Sendable {
@@ -112,21 +117,43 @@ package final class Informer<Value: Sendable>: Sendable {
         async throws
         -> String
     {
-        let list = try await api.list(
-            kind, namespace: namespace, labelSelector: labelSelector, fieldSelector: fieldSelector)
+        let (items, version) = try await items()
         let arrived = NIODeadline.now().uptimeNanoseconds
-        let changes = store.replace(with: list.items, transform: transform)
+        let changes = store.replace(with: items)
         let count = store.count
         await deliver(InformerBatch(changes: changes, arrivedNanoseconds: arrived, isWholeList: true))
         state.withLock {
             $0.lists += 1
             $0.objects = count
-            $0.resourceVersion = list.resourceVersion
+            $0.resourceVersion = version
             $0.lastContactNanoseconds = arrived
             $0.lastError = nil
             $0.isSynchronized = true
         }
-        return list.resourceVersion
+        return version
+    }
+
+    /// Reduced page by page where the API gives pages: of ten thousand whole objects only a page is held at a time.
+    private func items() async throws -> (items: [InformerStore<Value>.Item], resourceVersion: String) {
+        var items: [InformerStore<Value>.Item] = []
+        guard let paged = api as? any KubernetesPagedAPI else {
+            let list = try await api.list(
+                kind, namespace: namespace, labelSelector: labelSelector, fieldSelector: fieldSelector)
+            return (list.items.map { InformerStore.Item($0, transform: transform) }, list.resourceVersion)
+        }
+        var page = try await paged.page(
+            kind, namespace: namespace, labelSelector: labelSelector, fieldSelector: fieldSelector, after: nil)
+        while true {
+            items += page.items.map { InformerStore.Item($0, transform: transform) }
+            guard let next = page.next else { return (items, page.resourceVersion) }
+            guard items.count < InformerLimits.items else {
+                throw StatusError(
+                    code: 413, reason: "RequestEntityTooLarge",
+                    message: "list \(kind.plural): more than \(InformerLimits.items) objects")
+            }
+            page = try await paged.page(
+                kind, namespace: namespace, labelSelector: labelSelector, fieldSelector: fieldSelector, after: next)
+        }
     }
 
     private func watch(

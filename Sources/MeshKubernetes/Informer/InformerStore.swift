@@ -1,6 +1,20 @@
 /// What an informer knows of its objects, and what each answer of the API changes in it. Pure: it owns no connection or
 /// clock.
 struct InformerStore<Value: Sendable>: Sendable {
+    /// An object as far as it is kept.
+    struct Item: Sendable {
+        fileprivate let key: ObjectKey
+        fileprivate let uid: String
+        /// Nil for an object that is left out.
+        fileprivate let value: Value?
+
+        init(_ object: KubernetesObject, transform: (KubernetesObject) -> Value?) {
+            key = ObjectKey(object)
+            uid = object.uid
+            value = transform(object)
+        }
+    }
+
     private struct Entry: Sendable {
         var uid: String
         var value: Value
@@ -12,15 +26,13 @@ struct InformerStore<Value: Sendable>: Sendable {
     var values: [Value] { entries.values.map(\.value) }
 
     /// A whole list takes the place of what was known: what is missing from it was removed while nobody looked.
-    mutating func replace(
-        with items: [KubernetesObject], transform: (KubernetesObject) -> Value?
-    ) -> [InformerChange<Value>] {
+    mutating func replace(with items: [Item]) -> [InformerChange<Value>] {
         var changes: [InformerChange<Value>] = []
         var listed: Set<ObjectKey> = []
         listed.reserveCapacity(items.count)
         for item in items {
-            listed.insert(ObjectKey(item))
-            changes += set(item, transform: transform)
+            listed.insert(item.key)
+            changes += set(item)
         }
         for (key, entry) in entries where !listed.contains(key) {
             entries[key] = nil
@@ -31,22 +43,19 @@ struct InformerStore<Value: Sendable>: Sendable {
 
     mutating func apply(_ event: WatchEvent, transform: (KubernetesObject) -> Value?) -> [InformerChange<Value>] {
         switch event.change {
-        case .added, .modified: return set(event.object, transform: transform)
+        case .added, .modified: return set(Item(event.object, transform: transform))
         case .deleted: return remove(ObjectKey(event.object))
         case .bookmark, .error: return []
         }
     }
 
-    private mutating func set(_ object: KubernetesObject, transform: (KubernetesObject) -> Value?) -> [InformerChange<
-        Value
-    >] {
-        let key = ObjectKey(object)
+    private mutating func set(_ item: Item) -> [InformerChange<Value>] {
         var changes: [InformerChange<Value>] = []
         // Another object by the same name: the first one's removal was missed, or came together with this one.
-        if let known = entries[key], known.uid != object.uid { changes += remove(key) }
-        guard let value = transform(object) else { return changes + remove(key) }
-        changes.append(.changed(old: entries[key]?.value, new: value))
-        entries[key] = Entry(uid: object.uid, value: value)
+        if let known = entries[item.key], known.uid != item.uid { changes += remove(item.key) }
+        guard let value = item.value else { return changes + remove(item.key) }
+        changes.append(.changed(old: entries[item.key]?.value, new: value))
+        entries[item.key] = Entry(uid: item.uid, value: value)
         return changes
     }
 
@@ -55,7 +64,7 @@ struct InformerStore<Value: Sendable>: Sendable {
     }
 }
 
-private struct ObjectKey: Hashable, Sendable {
+fileprivate struct ObjectKey: Hashable, Sendable {
     let namespace: String
     let name: String
 
