@@ -75,7 +75,7 @@ extension StatusError {
 }
 
 /// What is wrong with one field of an object.
-struct FieldError: Hashable, Sendable {
+package struct FieldError: Hashable, Sendable {
     enum Reason: String, Sendable {
         case required = "FieldValueRequired"
         case invalid = "FieldValueInvalid"
@@ -90,7 +90,7 @@ struct FieldError: Hashable, Sendable {
     /// With the value, where there is one, and what was expected.
     var message: String
 
-    var text: String { "\(path): \(message)" }
+    package var text: String { "\(path): \(message)" }
 
     var json: JSONValue { ["reason": .string(reason.rawValue), "message": .string(message), "field": .string(path)] }
 

@@ -192,7 +192,7 @@ struct APIResponder: HTTPResponder {
     private func delete(
         _ path: RequestTarget.ResourcePath, _ name: String, _ served: ServedKind, _ call: Call
     ) async throws -> Response {
-        let result = try await api.delete(served.kind, namespace: path.namespace, name: name, deleteOptions(call))
+        let result = try await api.delete(served.kind, namespace: path.namespace, name: name, deleteOptions(call), by: call.user)
         let key = ObjectKey(served.kind, namespace: path.namespace, name: name)
         if api.store.object(key)?.object.uid == result.uid { return Self.json(result.json) }
         var details: JSONValue = ["name": .string(name), "kind": .string(served.kind.plural), "uid": .string(result.uid)]
@@ -207,7 +207,7 @@ struct APIResponder: HTTPResponder {
         for stored in objects {
             do {
                 deleted.append(
-                    try await api.delete(served.kind, namespace: stored.key.namespace, name: stored.key.name, options).json)
+                    try await api.delete(served.kind, namespace: stored.key.namespace, name: stored.key.name, options, by: call.user).json)
             } catch let error as StatusError where error.code == 404 {
                 continue
             }

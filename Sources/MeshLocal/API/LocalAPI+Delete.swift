@@ -7,7 +7,9 @@ extension LocalAPI {
     static let permanentNamespaces: Set<String> = ["default", "kube-system", "kube-public"]
 
     /// Returns the object as it is after the call: gone, or terminating.
-    func delete(_ kind: ResourceKind, namespace: String?, name: String, _ options: DeleteOptions) async throws -> KubernetesObject {
+    func delete(
+        _ kind: ResourceKind, namespace: String?, name: String, _ options: DeleteOptions, by user: RequestUser = .platform
+    ) async throws -> KubernetesObject {
         let served = try self.served(kind)
         guard !served.isVirtual else { throw StatusError.methodNotAllowed("\(kind.plural) cannot be deleted") }
         if kind.storageName == "namespaces", Self.permanentNamespaces.contains(name) {
@@ -16,6 +18,13 @@ extension LocalAPI {
         for _ in 0..<20 {
             let stored = try self.stored(served, namespace, name)
             try verifyPreconditions(stored, served, options)
+            if !stored.object.isTerminating, kind.group != ResourceKind.mutatingWebhookConfiguration.group {
+                // A webhook may refuse a deletion; there is nothing that it could change.
+                _ = try await admission.admit(
+                    AdmissionRequest(
+                        kind: kind, operation: .delete, namespace: stored.object.namespace, name: name, object: stored.object,
+                        oldObject: stored.object, user: user, isDryRun: options.isDryRun))
+            }
             do {
                 return try await deleteOnce(stored, served, options)
             } catch let error as StoreError {

@@ -1,7 +1,7 @@
 import Foundation
 
 /// What a request's path names.
-enum RequestTarget: Hashable, Sendable {
+package enum RequestTarget: Hashable, Sendable {
     /// `/healthz`, `/livez`, `/readyz`.
     case health
     case version
@@ -15,19 +15,32 @@ enum RequestTarget: Hashable, Sendable {
     case resource(ResourcePath)
     case unknown
 
-    struct ResourcePath: Hashable, Sendable {
-        var group: String
-        var version: String
-        var plural: String
-        var namespace: String?
-        var name: String?
-        var subresource: String?
+    package struct ResourcePath: Hashable, Sendable {
+        package var group: String
+        package var version: String
+        package var plural: String
+        package var namespace: String?
+        package var name: String?
+        package var subresource: String?
         /// What follows `/proxy`, with its slash.
-        var rest = ""
+        package var rest: String
+
+        package init(
+            group: String, version: String, plural: String, namespace: String? = nil, name: String? = nil,
+            subresource: String? = nil, rest: String = ""
+        ) {
+            self.group = group
+            self.version = version
+            self.plural = plural
+            self.namespace = namespace
+            self.name = name
+            self.subresource = subresource
+            self.rest = rest
+        }
     }
 
     /// From a path as it was sent, percent-encoded.
-    init(path: String) {
+    package init(path: String) {
         let parts = path.split(separator: "/").map { Segment(raw: String($0)) }
         let words = parts.map(\.text)
         switch words.first {

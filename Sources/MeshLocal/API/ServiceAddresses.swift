@@ -38,7 +38,7 @@ package final class ServiceAddresses: Sendable {
     }
 
     /// Nil when all are taken.
-    func allocate() -> IPAddress? {
+    package func allocate() -> IPAddress? {
         state.withLock { state in
             let usable = count - 2 - Self.reserved
             for _ in 0..<usable {
@@ -56,7 +56,7 @@ package final class ServiceAddresses: Sendable {
         return state.withLock { $0.taken.insert(value).inserted }
     }
 
-    func release(_ address: IPAddress) {
+    package func release(_ address: IPAddress) {
         guard let value = address.v4 else { return }
         state.withLock { _ = $0.taken.remove(value) }
     }

@@ -1,4 +1,4 @@
-import MeshKubernetes
+package import MeshKubernetes
 
 /// The document of a PATCH, by its content type.
 enum PatchDocument: Sendable {
@@ -30,7 +30,7 @@ enum PatchDocument: Sendable {
 
 /// Kubernetes' merge by meaning: a list whose elements have a key is merged element by element, and directives
 /// (`$patch`, `$setElementOrder/…`, `$deleteFromPrimitiveList/…`, `$retainKeys`) say what merging alone cannot.
-enum StrategicMerge {
+package enum StrategicMerge {
     private static let depthLimit = 128
 
     /// The member that tells the elements of a list apart, for lists whose elements have one.
@@ -41,7 +41,7 @@ enum StrategicMerge {
     ]
     private static let sets: Set<String> = ["finalizers"]
 
-    static func apply(_ patch: JSONValue, to target: JSONValue) -> JSONValue {
+    package static func apply(_ patch: JSONValue, to target: JSONValue) -> JSONValue {
         merge(patch, into: target, depth: 0)
     }
 

@@ -1,14 +1,14 @@
 import Foundation
-import MeshKubernetes
+package import MeshKubernetes
 
 /// The schema of a CustomResourceDefinition (`openAPIV3Schema` in its structural form): gives defaults, drops unknown fields,
 /// and says which field is wrong. `format` and `x-kubernetes-validations` are not looked at.
-struct StructuralSchema: Hashable, Sendable {
+package struct StructuralSchema: Hashable, Sendable {
     private let root: JSONValue
     /// How deep a document may nest.
     private static let depthLimit = 64
 
-    init(_ root: JSONValue) { self.root = root }
+    package init(_ root: JSONValue) { self.root = root }
 
     /// The document with defaults and without unknown fields.
     func normalized(_ document: JSONValue) -> JSONValue {
@@ -53,7 +53,7 @@ struct StructuralSchema: Hashable, Sendable {
         }
     }
 
-    func errors(in document: JSONValue) -> [FieldError] {
+    package func errors(in document: JSONValue) -> [FieldError] {
         var errors: [FieldError] = []
         for (name, property) in (root["properties"]?.object ?? [:]).sorted(by: { $0.key < $1.key })
         where !["apiVersion", "kind", "metadata"].contains(name) {

@@ -1,8 +1,8 @@
 import Foundation
-import MeshKubernetes
+package import MeshKubernetes
 
 /// What `kubectl get` shows: a table made by the server (`meta.k8s.io/v1` Table).
-struct TablePrinter: Sendable {
+package struct TablePrinter: Sendable {
     struct Column: Sendable {
         var name: String
         var type = "string"
@@ -54,7 +54,7 @@ struct TablePrinter: Sendable {
     }
 
     /// A time span as kubectl writes it: two units at most, one when it is long.
-    static func duration(_ seconds: Int64) -> String {
+    package static func duration(_ seconds: Int64) -> String {
         let seconds = max(seconds, 0)
         let minutes = seconds / 60
         let hours = minutes / 60
@@ -301,7 +301,7 @@ enum TableColumns {
 }
 
 /// The part of JSONPath that printer columns use: `.a.b`, `.a['b.c']`, `.list[0]`, `.list[?(@.type=="Ready")].status`.
-struct PrinterPath: Hashable, Sendable {
+package struct PrinterPath: Hashable, Sendable {
     private enum Step: Hashable, Sendable {
         case member(String)
         case index(Int)
@@ -311,7 +311,7 @@ struct PrinterPath: Hashable, Sendable {
     private var steps: [Step] = []
 
     /// A path that is not understood finds nothing.
-    init(_ text: String) {
+    package init(_ text: String) {
         var rest = text[...]
         if rest.first == "$" { rest.removeFirst() }
         while let first = rest.first {
@@ -347,7 +347,7 @@ struct PrinterPath: Hashable, Sendable {
         return .filter(member: unquoted(parts[0]), value: unquoted(parts[1]))
     }
 
-    func value(in json: JSONValue) -> JSONValue? {
+    package func value(in json: JSONValue) -> JSONValue? {
         steps.reduce(json) { value, step in
             switch step {
             case .member(let name): value?[name]

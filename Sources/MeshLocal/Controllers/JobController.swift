@@ -35,15 +35,21 @@ struct JobController: Sendable {
         // A pod that ended and was removed has still been counted.
         let succeeded = max(states.count { $0.phase == "Succeeded" }, old?["succeeded"]?.int ?? 0)
         let failed = max(states.count { $0.phase == "Failed" }, old?["failed"]?.int ?? 0)
-        let plan = JobPlan(
-            JobPlan.Input(
-                parallelism: spec?["parallelism"]?.int ?? 1, completions: spec?["completions"]?.int,
-                backoffLimit: spec?["backoffLimit"]?.int ?? 6, activeDeadlineSeconds: spec?["activeDeadlineSeconds"]?.int,
-                isSuspended: isSuspended, restartsInPlace: spec?[path: "template", "spec", "restartPolicy"] == "OnFailure",
-                active: active.count, succeeded: succeeded, failed: failed, restarts: active.reduce(0) { $0 &+ $1.restarts },
-                secondsSinceStart: now.seconds - start.seconds,
-                millisecondsSinceFailure: Self.lastFailure(pods).map { (now.seconds - $0) * 1_000 },
-                backoffMilliseconds: backoffMilliseconds))
+        var input = JobPlan.Input()
+        input.parallelism = spec?["parallelism"]?.int ?? 1
+        input.completions = spec?["completions"]?.int
+        input.backoffLimit = spec?["backoffLimit"]?.int ?? 6
+        input.activeDeadlineSeconds = spec?["activeDeadlineSeconds"]?.int
+        input.isSuspended = isSuspended
+        input.restartsInPlace = spec?[path: "template", "spec", "restartPolicy"] == "OnFailure"
+        input.active = active.count
+        input.succeeded = succeeded
+        input.failed = failed
+        input.restarts = active.reduce(0) { $0 &+ $1.restarts }
+        input.secondsSinceStart = now.seconds - start.seconds
+        input.millisecondsSinceFailure = Self.lastFailure(pods).map { (now.seconds - $0) * 1_000 }
+        input.backoffMilliseconds = backoffMilliseconds
+        let plan = JobPlan(input)
         for pod in active.sorted(by: PodState.isDeletedBefore).prefix(plan.delete) {
             _ = try? await api.delete(.pod, namespace: key.namespace, name: pod.name, gracePeriodSeconds: nil, uid: pod.uid)
         }

@@ -1,41 +1,41 @@
-import MeshKubernetes
-
 /// What a Job's next round does: pure.
-struct JobPlan: Hashable, Sendable {
-    enum Ending: Hashable, Sendable {
+package struct JobPlan: Hashable, Sendable {
+    package enum Ending: Hashable, Sendable {
         case complete
         case failed(reason: String, message: String)
     }
 
     /// Pods to make, once `waitMilliseconds` are over.
-    var create = 0
+    package var create = 0
     /// Active pods that are too many.
-    var delete = 0
-    var ending: Ending?
+    package var delete = 0
+    package var ending: Ending?
     /// When to look again though nothing changes.
-    var waitMilliseconds: Int?
+    package var waitMilliseconds: Int?
 
-    struct Input: Hashable, Sendable {
-        var parallelism = 1
+    package struct Input: Hashable, Sendable {
+        package var parallelism = 1
         /// Nil: one success is enough, and every pod may go on to its own end.
-        var completions: Int? = 1
-        var backoffLimit = 6
-        var activeDeadlineSeconds: Int?
-        var isSuspended = false
-        var restartsInPlace = false
-        var active = 0
-        var succeeded = 0
-        var failed = 0
+        package var completions: Int? = 1
+        package var backoffLimit = 6
+        package var activeDeadlineSeconds: Int?
+        package var isSuspended = false
+        package var restartsInPlace = false
+        package var active = 0
+        package var succeeded = 0
+        package var failed = 0
         /// Restarts of the containers of active pods, when they restart in place.
-        var restarts = 0
-        var secondsSinceStart: Int64 = 0
-        var millisecondsSinceFailure: Int64?
-        var backoffMilliseconds: Int64 = 10_000
+        package var restarts = 0
+        package var secondsSinceStart: Int64 = 0
+        package var millisecondsSinceFailure: Int64?
+        package var backoffMilliseconds: Int64 = 10_000
+
+        package init() {}
     }
 
     private static let backoffLimitMilliseconds: Int64 = 360_000
 
-    init(_ input: Input) {
+    package init(_ input: Input) {
         if input.failed > input.backoffLimit
             || (input.restartsInPlace && input.restarts > 0 && input.restarts + input.failed >= max(input.backoffLimit, 1))
         {

@@ -1,30 +1,37 @@
-import MeshKubernetes
+package import MeshKubernetes
 
 /// How far a rolling update may go in one step: pure arithmetic over what is there now.
-struct RollingUpdate: Hashable, Sendable {
-    struct Revision: Hashable, Sendable {
-        var name: String
+package struct RollingUpdate: Hashable, Sendable {
+    package struct Revision: Hashable, Sendable {
+        package var name: String
         /// As the ReplicaSet's spec has it.
-        var replicas: Int
+        package var replicas: Int
         /// Of its pods, those that are available now.
-        var available: Int
+        package var available: Int
+
+        package init(name: String, replicas: Int, available: Int) {
+            self.name = name
+            self.replicas = replicas
+            self.available = available
+        }
     }
 
-    var replicas: Int
-    var maxSurge: Int
-    var maxUnavailable: Int
+    package let replicas: Int
+    package let maxSurge: Int
+    package let maxUnavailable: Int
 
     /// Percentages are of the replicas: the surge is rounded up, the unavailable down, and both 0 would never move.
-    init(replicas: Int, maxSurge: IntOrString, maxUnavailable: IntOrString) {
+    package init(replicas: Int, maxSurge: IntOrString, maxUnavailable: IntOrString) {
+        let surge = max(maxSurge.scaled(of: replicas, roundUp: true) ?? 0, 0)
+        let unavailable = min(max(maxUnavailable.scaled(of: replicas, roundUp: false) ?? 0, 0), replicas)
         self.replicas = replicas
-        self.maxSurge = max(maxSurge.scaled(of: replicas, roundUp: true) ?? 0, 0)
-        self.maxUnavailable = min(max(maxUnavailable.scaled(of: replicas, roundUp: false) ?? 0, 0), replicas)
-        if self.maxSurge == 0, self.maxUnavailable == 0 { self.maxUnavailable = 1 }
+        self.maxSurge = surge
+        self.maxUnavailable = surge == 0 && unavailable == 0 ? 1 : unavailable
     }
 
     /// The next numbers of those revisions that have to change; `old` is ordered by age. When nothing changes, the update is
     /// over or waits for pods.
-    func step(new: Revision, old: [Revision]) -> [String: Int] {
+    package func step(new: Revision, old: [Revision]) -> [String: Int] {
         let next = nextOfNew(new, old)
         guard next == new.replicas else { return [new.name: next] }
         return nextOfOld(new, old)

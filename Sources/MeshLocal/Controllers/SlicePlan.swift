@@ -1,26 +1,37 @@
-import MeshKubernetes
+package import MeshKubernetes
 
 /// The EndpointSlices of a Service: which are to be made, changed and removed, so that few change when a pod comes or goes.
-struct SlicePlan: Hashable, Sendable {
+package struct SlicePlan: Hashable, Sendable {
     /// The slices' ports, resolved: pods whose named ports differ are in different slices.
-    struct Group: Hashable, Sendable {
-        var ports: JSONValue
-        var endpoints: [JSONValue]
+    package struct Group: Hashable, Sendable {
+        package var ports: JSONValue
+        package var endpoints: [JSONValue]
+
+        package init(ports: JSONValue, endpoints: [JSONValue]) {
+            self.ports = ports
+            self.endpoints = endpoints
+        }
     }
 
-    struct Slice: Hashable, Sendable {
-        var name: String
-        var ports: JSONValue
-        var endpoints: [JSONValue]
+    package struct Slice: Hashable, Sendable {
+        package var name: String
+        package var ports: JSONValue
+        package var endpoints: [JSONValue]
+
+        package init(name: String, ports: JSONValue, endpoints: [JSONValue]) {
+            self.name = name
+            self.ports = ports
+            self.endpoints = endpoints
+        }
     }
 
-    static let endpointsPerSlice = 100
+    package static let endpointsPerSlice = 100
 
-    var create: [Group] = []
-    var update: [Slice] = []
-    var delete: [String] = []
+    package var create: [Group] = []
+    package var update: [Slice] = []
+    package var delete: [String] = []
 
-    init(_ groups: [Group], present: [Slice]) {
+    package init(_ groups: [Group], present: [Slice]) {
         // A Service without pods keeps one empty slice, which says that somebody looks after it.
         let wanted = groups.isEmpty ? [Group(ports: [], endpoints: [])] : groups
         var unused = present
@@ -62,9 +73,9 @@ struct SlicePlan: Hashable, Sendable {
 }
 
 /// From a Service and its pods to endpoints.
-enum ServiceEndpoints {
+package enum ServiceEndpoints {
     /// The groups of a Service's pods by what its ports mean for them.
-    static func groups(_ service: KubernetesObject, _ pods: [KubernetesObject]) -> [SlicePlan.Group] {
+    package static func groups(_ service: KubernetesObject, _ pods: [KubernetesObject]) -> [SlicePlan.Group] {
         let spec = service.json["spec"]
         let publishes = spec?["publishNotReadyAddresses"]?.bool == true
         var groups: [JSONValue: [JSONValue]] = [:]

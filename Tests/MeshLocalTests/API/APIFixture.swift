@@ -2,10 +2,9 @@ import Foundation
 import Logging
 import MeshAddress
 import MeshKubernetes
+import MeshLocal
 import Synchronization
 import Testing
-
-@testable import MeshLocal
 
 /// An API server of its own over HTTPS on loopback, with a client, for one test.
 struct APIFixture: Sendable {
@@ -16,6 +15,7 @@ struct APIFixture: Sendable {
     let token: String
     let directory: String
     let access: FakePodAccess
+    let apiServer: APIServer
 
     enum Part { case controllers, kubelet }
 
@@ -51,7 +51,7 @@ struct APIFixture: Sendable {
                     token: .fixed(server.administratorToken)), logger: logger)
             let fixture = APIFixture(
                 api: api, client: client, server: address, authorityPEM: server.authorityPEM, token: server.administratorToken,
-                directory: place, access: access)
+                directory: place, access: access, apiServer: server)
             do {
                 try await test(fixture)
             } catch {

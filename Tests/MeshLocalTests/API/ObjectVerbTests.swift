@@ -1,8 +1,7 @@
 import Foundation
 import MeshKubernetes
+import MeshLocal
 import Testing
-
-@testable import MeshLocal
 
 @Suite struct ObjectVerbTests {
     @Test func anObjectGoesThroughItsWholeLifeOverHTTPS() async throws {
@@ -131,7 +130,8 @@ import Testing
             var object = try await fixture.client.create(.deployment, .deployment("web", replicas: 1))
             object.json[path: "spec", "selector", "matchLabels"] = ["app": "other"]
             object.json[path: "spec", "template", "metadata", "labels"] = ["app": "other"]
-            await #expect { [object] in try await fixture.client.update(.deployment, object, subresource: nil) } throws: {
+            let changed = object
+            await #expect { try await fixture.client.update(.deployment, changed, subresource: nil) } throws: {
                 ($0 as? StatusError)?.message.contains("spec.selector: Invalid value") == true
             }
         }
@@ -269,7 +269,7 @@ extension APIFixture {
         do {
             let answer = try await client.raw(
                 APIRequest(
-                    method: method, path: String(parts[0]), query: query, body: body.map { Array($0.data()) }, contentType: contentType,
+                    method, String(parts[0]), query: query, body: body.map { Array($0.data()) }, contentType: contentType,
                     accept: accept))
             return (answer.status, (try? JSONValue(parsing: Data(answer.body))) ?? .null)
         } catch let error as StatusError {
