@@ -10,7 +10,6 @@ struct ByteQueue {
     private var offset = 0
     private(set) var count = 0
 
-    /// Freed below this, a queue's memory is kept for the next bytes as long as some are still there.
     private static let smallestCapacity = 1024
 
     var isEmpty: Bool { count == 0 }
@@ -60,7 +59,8 @@ struct ByteQueue {
             offset = 0
             return
         }
-        var wanted = max(ByteQueue.smallestCapacity, capacity)
+        // Twice as much as before, so that the next moves of the bytes come only after as many have been appended.
+        var wanted = max(ByteQueue.smallestCapacity, 2 * capacity)
         while wanted < count + extra { wanted *= 2 }
         guard let bigger = malloc(wanted) else { preconditionFailure("out of memory: a buffer of \(wanted) bytes") }
         if let base {

@@ -68,6 +68,9 @@ package final class Connection {
     var isAttending = false
     var isWatched = false
     var pendingCause: CloseCause?
+    var forwarding: Forwarding?
+    /// The connection that forwards into this one; it is let go of when either of them closes.
+    var forwardingSource: Connection?
     var deadline: LoopTimer?
     var handshakeTimeoutMilliseconds = 0
     private var knownLocal: SocketAddress?
@@ -113,8 +116,9 @@ package final class Connection {
         setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
         if let sourceAddress {
             setOption(descriptor, SOL_SOCKET, SO_REUSEADDR, 1)
-            guard sourceAddress.withKernelAddress({ bind(descriptor, $0, $1) }) == 0 else {
-                finish(.connectFailed(.current("bind \(sourceAddress)")))
+            let code = sourceAddress.withKernelAddress { bind(descriptor, $0, $1) == 0 ? 0 : errno }
+            guard code == 0 else {
+                finish(.connectFailed(SystemError(code: code, operation: "bind \(sourceAddress)")))
                 return
             }
         }
@@ -126,9 +130,9 @@ package final class Connection {
                 return
             }
         }
-        let result = address.withKernelAddress { connect(descriptor, $0, $1) }
-        guard result == 0 || errno == EINPROGRESS || errno == EINTR else {
-            finish(.connectFailed(.current("connect")))
+        let code = address.withKernelAddress { connect(descriptor, $0, $1) == 0 ? 0 : errno }
+        guard code == 0 || code == EINPROGRESS || code == EINTR else {
+            finish(.connectFailed(SystemError(code: code, operation: "connect")))
             return
         }
         watch()
@@ -172,9 +176,9 @@ package final class Connection {
         if mask & Readiness.ending != 0 { mustReadToEnd = true }
         switch phase {
         case .open, .handshaking:
-            if mask & Readiness.write != 0, !unsent.isEmpty { sendUnsent() }
+            if mask & Readiness.write != 0 { becameWritable() }
             if isReadable { readRound() }
-            if mask & Readiness.error != 0, isReadingPaused { checkError() }
+            if mask & Readiness.error != 0, !mayRead { checkError() }
         case .connecting:
             finishConnecting(mask)
         case .lingering:
@@ -235,7 +239,7 @@ package final class Connection {
         return code == 0 ? nil : SystemError(code: code, operation: phase == .connecting ? "connect" : "socket")
     }
 
-    /// A paused connection does not read, so it must be told by the event that its peer has gone.
+    /// A connection that does not read must learn from the event that its peer has gone.
     private func checkError() {
         guard !isClosed, let error = socketError() else { return }
         finish(Connection.cause(of: error))

@@ -63,6 +63,7 @@ extension Connection {
         unsent.clear()
         early.clear()
         retained.clear()
+        endForwarding()
         guard descriptor >= 0 else { return }
         if isWatched { loop.unwatch(self, descriptor) }
         Glibc.close(descriptor)
@@ -80,6 +81,7 @@ extension Connection {
         phase = .lingering
         early.clear()
         retained.clear()
+        endForwarding()
         isReadable = true
         pendingCause = cause
         arm(afterMilliseconds: Connection.lingerMilliseconds)

@@ -34,10 +34,10 @@ extension Connection {
 
     // MARK: Reading
 
-    private var mayRead: Bool {
+    var mayRead: Bool {
         switch phase {
         case .handshaking: true
-        case .open: !isReadingPaused && !hasReadEnded && retained.count < retainedLimit
+        case .open: !isReadingPaused && !hasReadEnded && retained.count < retainedLimit && !isForwardingBlocked
         case .connecting, .lingering, .closed: false
         }
     }
@@ -45,6 +45,7 @@ extension Connection {
     func readRound() {
         if mustOfferRetained || !retained.isEmpty && phase == .handshaking { offerRetained() }
         if isReadEndPending { endReading() }
+        if isForwardingBlocked, phase == .open { goOnForwarding() }
         var remaining = Connection.readsPerRound
         while isReadable, mayRead {
             if remaining == 0 {
@@ -57,6 +58,7 @@ extension Connection {
     }
 
     private func receive() {
+        if let forwarding, retained.isEmpty { return forwardOnce(forwarding.target) }
         let buffer = session == nil ? loop.readBuffer : loop.cipherBuffer
         let count = apus_receive(descriptor, buffer, EventLoop.bufferSize)
         if count > 0 {
@@ -73,18 +75,21 @@ extension Connection {
             isReadable = false
             receivedEnd()
         } else {
-            let code = errno
-            if code == EINTR { return }
-            isReadable = false
-            if code != EAGAIN {
-                finish(Connection.cause(of: SystemError(code: code, operation: "recv")))
-            } else if hasWriteFailed {
-                finish(.reset)
-            }
+            receiveFailed(errno)
         }
     }
 
-    private func receivedEnd() {
+    func receiveFailed(_ code: Int32) {
+        if code == EINTR { return }
+        isReadable = false
+        if code != EAGAIN {
+            finish(Connection.cause(of: SystemError(code: code, operation: "recv")))
+        } else if hasWriteFailed {
+            finish(.reset)
+        }
+    }
+
+    func receivedEnd() {
         if hasWriteFailed {
             finish(.reset)
         } else if let session {

@@ -87,13 +87,13 @@ extension Connection {
     }
 
     /// The socket is full (or the kernel short of memory for it), so that a writable event follows.
-    private func mayRetry(_ code: Int32) -> Bool {
+    func mayRetry(_ code: Int32) -> Bool {
         code == EAGAIN || code == EINTR || code == ENOBUFS
     }
 
     /// The peer may have sent something before it stopped taking what we send, an early response for instance: that is
     /// delivered before the connection closes.
-    private func failWriting() {
+    func failWriting() {
         hasWriteFailed = true
         unsent.clear()
         early.clear()
@@ -116,6 +116,11 @@ extension Connection {
         } else if waiting > highWater {
             isAboveHighWater = true
         }
+    }
+
+    func becameWritable() {
+        if !unsent.isEmpty { sendUnsent() }
+        if let source = forwardingSource, source.isForwardingBlocked, unsent.isEmpty { source.attendLater() }
     }
 
     func sendUnsent() {

@@ -34,6 +34,7 @@ package final class EventLoop: @unchecked Sendable {
     let cipherBuffer: UnsafeMutableRawPointer
     let tlsBuffers = TLSBuffers()
     var timers: TimerWheel
+    var pipes = PipePool()
     var counts = LoopStatistics()
 
     private let epoll: Int32
@@ -81,6 +82,7 @@ package final class EventLoop: @unchecked Sendable {
     }
 
     deinit {
+        pipes.closeIdle()
         Glibc.close(epoll)
         Glibc.close(wakeup)
         scratch.deallocate()
@@ -165,6 +167,7 @@ package final class EventLoop: @unchecked Sendable {
         let claimed = thread.compareExchange(expected: 0, desired: pthread_self(), ordering: .relaxed).exchanged
         precondition(claimed, "the loop \(name) runs already")
         apus_set_thread_name(name)
+        apus_block_sigpipe()
         let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: EventLoop.eventCapacity)
         defer { events.deallocate() }
         while !isEnding { round(events) }

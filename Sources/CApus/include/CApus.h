@@ -61,7 +61,13 @@ void apus_reset_on_close(int descriptor);
 int apus_pipe(int descriptors[2], int capacity);
 long apus_splice(int from, int to, size_t count);
 
+/// For the calling thread: splice(2) has no flag against the signal as send(2) has.
+void apus_block_sigpipe(void);
+
 /// Cut to the fifteen bytes that the kernel keeps.
 void apus_set_thread_name(const char *name);
+
+/// CLOCK_REALTIME in nanoseconds. Here because Swift sees `timespec` through several modules and its members through none.
+int64_t apus_realtime_nanoseconds(void);
 
 #endif
