@@ -1,59 +1,59 @@
-import MeshAddress
+package import MeshAddress
 
 /// A name in the DNS: its labels as they came, compared without regard to case (RFC 1035 §2.3.3). At most 255 bytes.
-struct DNSName: Hashable, Sendable, CustomStringConvertible {
-    let labels: [[UInt8]]
+package struct DNSName: Hashable, Sendable, CustomStringConvertible {
+    package let labels: [[UInt8]]
 
     /// From text such as `catalog.shop.svc.cluster.local`, with or without the last dot; nil for what is no name.
-    init?(_ text: String) {
+    package init?(_ text: String) {
         let trimmed = text.hasSuffix(".") ? String(text.dropLast()) : text
         self.init(labels: trimmed.isEmpty ? [] : trimmed.split(separator: ".", omittingEmptySubsequences: false).map { Array($0.utf8) })
     }
 
-    init?(labels: [[UInt8]]) {
+    package init?(labels: [[UInt8]]) {
         guard labels.allSatisfy({ (1...63).contains($0.count) }), labels.reduce(1, { $0 + $1.count + 1 }) <= 255 else { return nil }
         self.labels = labels
     }
 
-    static let root = DNSName(unchecked: [])
+    package static let root = DNSName(unchecked: [])
 
     private init(unchecked labels: [[UInt8]]) { self.labels = labels }
 
     /// In lower case, for looking up.
-    var folded: DNSName { DNSName(unchecked: labels.map { $0.map { (65...90).contains($0) ? $0 | 0x20 : $0 } }) }
+    package var folded: DNSName { DNSName(unchecked: labels.map { $0.map { (65...90).contains($0) ? $0 | 0x20 : $0 } }) }
 
-    func hasSuffix(_ other: DNSName) -> Bool { labels.count >= other.labels.count && labels.suffix(other.labels.count) == other.labels[...] }
+    package func hasSuffix(_ other: DNSName) -> Bool { labels.count >= other.labels.count && labels.suffix(other.labels.count) == other.labels[...] }
 
     /// The first labels as text, or nil when any is not ASCII text.
-    func texts() -> [String]? {
+    package func texts() -> [String]? {
         labels.allSatisfy { $0.allSatisfy { (33...126).contains($0) } } ? labels.map { String(decoding: $0, as: UTF8.self) } : nil
     }
 
-    var description: String { labels.map { String(decoding: $0, as: UTF8.self) }.joined(separator: ".") + "." }
+    package var description: String { labels.map { String(decoding: $0, as: UTF8.self) }.joined(separator: ".") + "." }
 }
 
-enum DNSType {
-    static let a: UInt16 = 1
-    static let cname: UInt16 = 5
-    static let soa: UInt16 = 6
-    static let ptr: UInt16 = 12
-    static let aaaa: UInt16 = 28
-    static let srv: UInt16 = 33
-    static let opt: UInt16 = 41
-    static let any: UInt16 = 255
+package enum DNSType {
+    package static let a: UInt16 = 1
+    package static let cname: UInt16 = 5
+    package static let soa: UInt16 = 6
+    package static let ptr: UInt16 = 12
+    package static let aaaa: UInt16 = 28
+    package static let srv: UInt16 = 33
+    package static let opt: UInt16 = 41
+    package static let any: UInt16 = 255
 }
 
-enum DNSCode {
-    static let noError: UInt8 = 0
-    static let formatError: UInt8 = 1
-    static let serverFailure: UInt8 = 2
-    static let nameError: UInt8 = 3
-    static let notImplemented: UInt8 = 4
-    static let refused: UInt8 = 5
+package enum DNSCode {
+    package static let noError: UInt8 = 0
+    package static let formatError: UInt8 = 1
+    package static let serverFailure: UInt8 = 2
+    package static let nameError: UInt8 = 3
+    package static let notImplemented: UInt8 = 4
+    package static let refused: UInt8 = 5
 }
 
-struct DNSRecord: Hashable, Sendable {
-    enum Content: Hashable, Sendable {
+package struct DNSRecord: Hashable, Sendable {
+    package enum Content: Hashable, Sendable {
         case address(IPAddress)
         case alias(DNSName)
         case pointer(DNSName)
@@ -61,11 +61,11 @@ struct DNSRecord: Hashable, Sendable {
         case authority(primary: DNSName, responsible: DNSName, serial: UInt32, minimumSeconds: UInt32)
     }
 
-    var name: DNSName
-    var seconds: UInt32
-    var content: Content
+    package var name: DNSName
+    package var seconds: UInt32
+    package var content: Content
 
-    var type: UInt16 {
+    package var type: UInt16 {
         switch content {
         case .address(let address): address.isV4 ? DNSType.a : DNSType.aaaa
         case .alias: DNSType.cname
@@ -77,24 +77,24 @@ struct DNSRecord: Hashable, Sendable {
 }
 
 /// What a client asks (RFC 1035 §4). Anything else in the message but the size of EDNS (RFC 6891) is passed over.
-struct DNSQuery: Sendable, Hashable {
-    var id: UInt16
-    var isRecursionDesired: Bool
-    var opcode: UInt8
-    var name: DNSName
-    var type: UInt16
-    var classCode: UInt16
+package struct DNSQuery: Sendable, Hashable {
+    package var id: UInt16
+    package var isRecursionDesired: Bool
+    package var opcode: UInt8
+    package var name: DNSName
+    package var type: UInt16
+    package var classCode: UInt16
     /// What the client takes over UDP, when it says so.
-    var payloadLimit: UInt16?
+    package var payloadLimit: UInt16?
 
-    enum Failure: Error, Equatable {
+    package enum Failure: Error, Equatable {
         /// Not a query, or too short to be answered.
         case ignored
         /// To be answered with FORMERR.
         case malformed(id: UInt16)
     }
 
-    init(_ bytes: some RandomAccessCollection<UInt8>) throws(Failure) {
+    package init(_ bytes: some RandomAccessCollection<UInt8>) throws(Failure) {
         var reader = DNSReader(Array(bytes))
         guard let id = reader.number(), let flags = reader.number(), flags & 0x8000 == 0 else { throw .ignored }
         self.id = id
@@ -116,39 +116,39 @@ struct DNSQuery: Sendable, Hashable {
 }
 
 /// Reads a message; every read says no at its end instead of passing it.
-struct DNSReader {
+package struct DNSReader {
     private let bytes: [UInt8]
     private(set) var position = 0
 
-    init(_ bytes: [UInt8], at position: Int = 0) {
+    package init(_ bytes: [UInt8], at position: Int = 0) {
         self.bytes = bytes
         self.position = position
     }
 
-    mutating func number() -> UInt16? {
+    package mutating func number() -> UInt16? {
         guard bytes.count - position >= 2 else { return nil }
         defer { position += 2 }
         return UInt16(bytes[position]) << 8 | UInt16(bytes[position + 1])
     }
 
-    mutating func longNumber() -> UInt32? {
+    package mutating func longNumber() -> UInt32? {
         guard let high = number(), let low = number() else { return nil }
         return UInt32(high) << 16 | UInt32(low)
     }
 
-    mutating func skip(_ count: Int) -> Bool {
+    package mutating func skip(_ count: Int) -> Bool {
         guard count >= 0, bytes.count - position >= count else { return false }
         position += count
         return true
     }
 
-    mutating func take(_ count: Int) -> ArraySlice<UInt8>? {
+    package mutating func take(_ count: Int) -> ArraySlice<UInt8>? {
         let start = position
         return skip(count) ? bytes[start..<position] : nil
     }
 
     /// A name, possibly compressed (§4.1.4). A pointer must lead backwards, so that following them ends.
-    mutating func name() -> DNSName? {
+    package mutating func name() -> DNSName? {
         var labels: [[UInt8]] = []
         var length = 1
         var at = position
@@ -181,15 +181,15 @@ struct DNSReader {
 }
 
 /// What a query is answered with.
-struct DNSAnswer: Sendable, Hashable {
-    var code: UInt8 = DNSCode.noError
-    var isAuthoritative = true
-    var answers: [DNSRecord] = []
-    var authorities: [DNSRecord] = []
-    var additional: [DNSRecord] = []
+package struct DNSAnswer: Sendable, Hashable {
+    package var code: UInt8 = DNSCode.noError
+    package var isAuthoritative = true
+    package var answers: [DNSRecord] = []
+    package var authorities: [DNSRecord] = []
+    package var additional: [DNSRecord] = []
 
     /// The message. Records that do not fit into `limit` bytes are left out, and the client is told to ask again over TCP.
-    func encode(for query: DNSQuery, limit: Int) -> [UInt8] {
+    package func encode(for query: DNSQuery, limit: Int) -> [UInt8] {
         var writer = DNSWriter()
         writer.number(query.id)
         var flags: UInt16 = 0x8000 | UInt16(query.opcode & 15) << 11 | UInt16(code & 15) | 0x0080
@@ -226,30 +226,30 @@ struct DNSAnswer: Sendable, Hashable {
     }
 }
 
-struct DNSWriter {
+package struct DNSWriter {
     private(set) var bytes: [UInt8] = []
     /// Where a name's rest has been written before, for compression.
     private var places: [DNSName: Int] = [:]
 
-    mutating func number(_ value: UInt16) { bytes += [UInt8(value >> 8), UInt8(truncatingIfNeeded: value)] }
+    package mutating func number(_ value: UInt16) { bytes += [UInt8(value >> 8), UInt8(truncatingIfNeeded: value)] }
 
-    mutating func longNumber(_ value: UInt32) {
+    package mutating func longNumber(_ value: UInt32) {
         number(UInt16(value >> 16))
         number(UInt16(truncatingIfNeeded: value))
     }
 
-    mutating func set(_ value: UInt16, at position: Int) {
+    package mutating func set(_ value: UInt16, at position: Int) {
         guard position + 1 < bytes.count else { return }
         bytes[position] = UInt8(value >> 8)
         bytes[position + 1] = UInt8(truncatingIfNeeded: value)
     }
 
-    func number(at position: Int) -> UInt16? {
+    package func number(at position: Int) -> UInt16? {
         position + 1 < bytes.count ? UInt16(bytes[position]) << 8 | UInt16(bytes[position + 1]) : nil
     }
 
     /// Compressed, unless within the target of a SRV record, where clients need not understand it (RFC 2782).
-    mutating func name(_ name: DNSName, isCompressed: Bool = true) {
+    package mutating func name(_ name: DNSName, isCompressed: Bool = true) {
         var labels = name.labels[...]
         while !labels.isEmpty {
             if let rest = DNSName(labels: Array(labels)) {
@@ -263,7 +263,7 @@ struct DNSWriter {
         bytes.append(0)
     }
 
-    mutating func record(_ record: DNSRecord) {
+    package mutating func record(_ record: DNSRecord) {
         name(record.name)
         number(record.type)
         number(1)
@@ -284,7 +284,7 @@ struct DNSWriter {
         set(UInt16(clamping: bytes.count - start - 2), at: start)
     }
 
-    mutating func edns(payloadLimit: UInt16) {
+    package mutating func edns(payloadLimit: UInt16) {
         bytes.append(0)
         number(DNSType.opt)
         number(payloadLimit)

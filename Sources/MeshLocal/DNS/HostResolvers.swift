@@ -1,16 +1,16 @@
 import Foundation
-import MeshAddress
+package import MeshAddress
 
 /// The machine's own name servers (resolv.conf(5)).
-struct HostResolvers: Sendable, Hashable {
-    var path = "/etc/resolv.conf"
+package struct HostResolvers: Sendable, Hashable {
+    package var path = "/etc/resolv.conf"
 
-    func read() -> (servers: [IPAddress], searches: [String]) {
+    package func read() -> (servers: [IPAddress], searches: [String]) {
         HostResolvers.parse((try? String(contentsOfFile: path, encoding: .utf8)) ?? "")
     }
 
     /// At most three servers, as the resolver has it. Pure.
-    static func parse(_ text: String) -> (servers: [IPAddress], searches: [String]) {
+    package static func parse(_ text: String) -> (servers: [IPAddress], searches: [String]) {
         var servers: [IPAddress] = []
         var searches: [String] = []
         for line in text.split(whereSeparator: \.isNewline) {

@@ -15,8 +15,8 @@ package struct IPv4Subnet: Hashable, Sendable, LosslessStringConvertible {
         guard address & ~mask == 0 else { return nil }
     }
 
-    var mask: UInt32 { ~UInt32(0) << UInt32(32 - prefixLength) }
-    var addressCount: UInt32 { 1 << UInt32(32 - prefixLength) }
+    package var mask: UInt32 { ~UInt32(0) << UInt32(32 - prefixLength) }
+    package var addressCount: UInt32 { 1 << UInt32(32 - prefixLength) }
     /// The first host address: the bridge's, which is the gateway, the node and the DNS server of the pods.
     package var gateway: IPAddress { IPAddress(v4: network + 1) }
 
@@ -25,7 +25,7 @@ package struct IPv4Subnet: Hashable, Sendable, LosslessStringConvertible {
         return value & mask == network
     }
 
-    func overlaps(_ other: IPv4Subnet) -> Bool {
+    package func overlaps(_ other: IPv4Subnet) -> Bool {
         let common = mask & other.mask
         return network & common == other.network & common
     }
@@ -35,18 +35,18 @@ package struct IPv4Subnet: Hashable, Sendable, LosslessStringConvertible {
 
 /// Which pod addresses are taken. The next address is the one after the last given, so that an address rests as long as
 /// possible before somebody else gets it: a peer that still knows it fails instead of reaching a stranger.
-struct AddressPool {
-    let subnet: IPv4Subnet
+package struct AddressPool {
+    package let subnet: IPv4Subnet
     private var taken: Set<UInt32> = []
     private var last: UInt32
 
-    init(_ subnet: IPv4Subnet) {
+    package init(_ subnet: IPv4Subnet) {
         self.subnet = subnet
         last = subnet.network + 1
     }
 
     /// Nil when every address is taken.
-    mutating func take() -> IPAddress? {
+    package mutating func take() -> IPAddress? {
         let first = subnet.network + 2
         // The last address is the broadcast address.
         let end = subnet.network + (subnet.addressCount - 2)
@@ -60,7 +60,7 @@ struct AddressPool {
         return IPAddress(v4: candidate)
     }
 
-    mutating func giveBack(_ address: IPAddress) {
+    package mutating func giveBack(_ address: IPAddress) {
         if let value = address.v4 { taken.remove(value) }
     }
 }

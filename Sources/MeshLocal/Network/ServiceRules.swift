@@ -1,22 +1,22 @@
-import MeshAddress
-import MeshKubernetes
+package import MeshAddress
+package import MeshKubernetes
 
 /// What one address and port of a Service is turned into.
-struct ServicePortRule: Hashable, Sendable {
-    var address: IPAddress
-    var port: UInt16
+package struct ServicePortRule: Hashable, Sendable {
+    package var address: IPAddress
+    package var port: UInt16
     /// `tcp`, `udp` or `sctp`.
-    var transport: String
+    package var transport: String
     /// The same client gets the same endpoint, as long as the endpoints stay.
-    var isSticky: Bool
+    package var isSticky: Bool
     /// In the order of their text, so that equal sets give equal rules. Empty: connections are refused.
-    var endpoints: [SocketAddress]
+    package var endpoints: [SocketAddress]
 }
 
 /// From Services and EndpointSlices to rules. Pure.
-enum ServiceRules {
+package enum ServiceRules {
     /// The rules of one Service; empty for a headless one, one without address and one of type ExternalName.
-    static func rules(_ service: Kubernetes.Service, slices: [Kubernetes.EndpointSlice]) -> [ServicePortRule] {
+    package static func rules(_ service: Kubernetes.Service, slices: [Kubernetes.EndpointSlice]) -> [ServicePortRule] {
         guard service.spec.type != "ExternalName" else { return [] }
         let texts = service.spec.clusterIPs.isEmpty ? [service.spec.clusterIP ?? ""] : service.spec.clusterIPs
         let addresses = texts.compactMap { IPAddress($0) }.filter(\.isV4)
@@ -65,13 +65,13 @@ enum ServiceRules {
 
 extension ServicePortRule {
     /// The name of the rule's chain, unique in the table.
-    var chain: String { "service-\(address)-\(transport)-\(port)" }
+    package var chain: String { "service-\(address)-\(transport)-\(port)" }
 
     /// The key in the map of services.
-    var key: String { "\(address) . \(transport) . \(port)" }
+    package var key: String { "\(address) . \(transport) . \(port)" }
 
     /// The one statement of the chain; nil without endpoints.
-    var statement: String? {
+    package var statement: String? {
         guard !endpoints.isEmpty else { return nil }
         let choice = isSticky ? "jhash ip saddr mod \(endpoints.count) seed 0x61707573" : "numgen random mod \(endpoints.count)"
         let elements = endpoints.enumerated().map { "\($0) : \($1.ip) . \($1.port)" }.joined(separator: ", ")
@@ -80,15 +80,15 @@ extension ServicePortRule {
 }
 
 /// The table of one platform, and the scripts that change it, each one transaction. Pure.
-struct ServiceTable {
+package struct ServiceTable {
     /// `inet <name>`.
-    let name: String
-    let bridge: String
-    let podSubnet: IPv4Subnet
-    let serviceSubnet: IPv4Subnet
+    package let name: String
+    package let bridge: String
+    package let podSubnet: IPv4Subnet
+    package let serviceSubnet: IPv4Subnet
     private(set) var rules: [String: ServicePortRule] = [:]
 
-    init(name: String, bridge: String, podSubnet: IPv4Subnet, serviceSubnet: IPv4Subnet) {
+    package init(name: String, bridge: String, podSubnet: IPv4Subnet, serviceSubnet: IPv4Subnet) {
         self.name = name
         self.bridge = bridge
         self.podSubnet = podSubnet
@@ -101,7 +101,7 @@ struct ServiceTable {
     /// port. A pod that reaches itself through its own Service must not see its own address as the sender, so that is
     /// masqueraded. Redirects are dropped: all pods are behind one bridge, but their traffic must pass this host, where the
     /// answers are translated back.
-    func creation(pods: [IPAddress]) -> String {
+    package func creation(pods: [IPAddress]) -> String {
         let hairpins = pods.isEmpty ? "" : "elements = { \(pods.map { "\($0) . \($0)" }.joined(separator: ", ")) }"
         return """
             add table inet \(name)
@@ -142,7 +142,7 @@ struct ServiceTable {
     }
 
     /// The script from the rules applied so far to those wanted; nil when nothing changes.
-    mutating func change(to wanted: [String: ServicePortRule]) -> String? {
+    package mutating func change(to wanted: [String: ServicePortRule]) -> String? {
         var lines: [String] = []
         for (chain, rule) in wanted where rules[chain] != rule {
             guard let statement = rule.statement else {
@@ -168,9 +168,9 @@ struct ServiceTable {
         return ["delete element inet \(name) services { \(rule.key) }", "delete chain inet \(name) \(chain)"]
     }
 
-    func podAddition(_ address: IPAddress) -> String { "add element inet \(name) pods { \(address) . \(address) }\n" }
-    func podRemoval(_ address: IPAddress) -> String { "delete element inet \(name) pods { \(address) . \(address) }\n" }
+    package func podAddition(_ address: IPAddress) -> String { "add element inet \(name) pods { \(address) . \(address) }\n" }
+    package func podRemoval(_ address: IPAddress) -> String { "delete element inet \(name) pods { \(address) . \(address) }\n" }
 
     /// Forgets what was applied: after a failed script the next one starts with the table's creation.
-    mutating func forget() { rules = [:] }
+    package mutating func forget() { rules = [:] }
 }

@@ -2,13 +2,13 @@ import CApus
 import Foundation
 
 /// The file systems of the host that a container shall see: a line of `/proc/self/mountinfo` each (proc(5)).
-struct HostMount: Hashable, Sendable {
-    var path: String
-    var type: String
-    var isDirectory: Bool
+package struct HostMount: Hashable, Sendable {
+    package var path: String
+    package var type: String
+    package var isDirectory: Bool
 }
 
-enum HostMounts {
+package enum HostMounts {
     /// What a container gets anew, or has no business with.
     private static let hiddenTypes: Set<String> = [
         "proc", "sysfs", "cgroup", "cgroup2", "devpts", "devtmpfs", "mqueue", "debugfs", "tracefs", "securityfs", "bpf", "pstore",
@@ -20,10 +20,10 @@ enum HostMounts {
 
     /// The limit keeps a machine with thousands of mounts from making every container slow; what is beyond it is seen as
     /// an empty directory.
-    static let limit = 64
+    package static let limit = 64
 
     /// The mounts below the root that a container gets, parents before children.
-    static func visible(hiding: [String]) -> [HostMount] {
+    package static func visible(hiding: [String]) -> [HostMount] {
         let text = (try? String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)) ?? ""
         return parse(text, hiding: hiding).prefix(limit).map { mount in
             var mount = mount
@@ -33,7 +33,7 @@ enum HostMounts {
     }
 
     /// Pure; every mount counts as a directory.
-    static func parse(_ text: String, hiding: [String]) -> [HostMount] {
+    package static func parse(_ text: String, hiding: [String]) -> [HostMount] {
         var mounts: [String: HostMount] = [:]
         for line in text.split(separator: "\n") {
             let fields = line.split(separator: " ")

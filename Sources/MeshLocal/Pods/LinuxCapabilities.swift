@@ -1,5 +1,5 @@
 /// What a container's process may do beyond its user's rights (capabilities(7)), as a mask by capability number.
-enum LinuxCapabilities {
+package enum LinuxCapabilities {
     private static let names = [
         "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "LINUX_IMMUTABLE",
         "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT",
@@ -8,10 +8,10 @@ enum LinuxCapabilities {
         "PERFMON", "BPF", "CHECKPOINT_RESTORE",
     ]
 
-    static let all: UInt64 = (1 << 41) - 1
+    package static let all: UInt64 = (1 << 41) - 1
 
     /// What container runtimes give by default.
-    static let standard = mask([
+    package static let standard = mask([
         "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP", "NET_BIND_SERVICE",
         "SYS_CHROOT", "KILL", "AUDIT_WRITE",
     ])
@@ -25,13 +25,13 @@ enum LinuxCapabilities {
 
     private static func mask(_ names: [String]) -> UInt64 { names.reduce(0) { $0 | (bit($1) ?? 0) } }
 
-    struct UnknownName: Error, CustomStringConvertible {
-        var name: String
-        var description: String { "capability '\(name)' is unknown; expected a name of capabilities(7) such as NET_ADMIN, or ALL" }
+    package struct UnknownName: Error, CustomStringConvertible {
+        package var name: String
+        package var description: String { "capability '\(name)' is unknown; expected a name of capabilities(7) such as NET_ADMIN, or ALL" }
     }
 
     /// The standard set with what is dropped and added; what is named in both stays.
-    static func effective(add: [String], drop: [String]) throws(UnknownName) -> UInt64 {
+    package static func effective(add: [String], drop: [String]) throws(UnknownName) -> UInt64 {
         func values(_ list: [String]) throws(UnknownName) -> UInt64 {
             var mask: UInt64 = 0
             for name in list where name.uppercased() != "ALL" {

@@ -1,10 +1,10 @@
 /// Cuts a stream of bytes into lines. A line longer than the limit is cut into pieces, which the reader joins again. Pure.
-struct LineCutter {
-    static let limit = 16_384
+package struct LineCutter {
+    package static let limit = 16_384
     private var partial: [UInt8] = []
 
     /// `isWhole` is false for a piece that goes on in the next one.
-    mutating func append(_ bytes: some Sequence<UInt8>, _ line: (_ text: [UInt8], _ isWhole: Bool) -> Void) {
+    package mutating func append(_ bytes: some Sequence<UInt8>, _ line: (_ text: [UInt8], _ isWhole: Bool) -> Void) {
         for byte in bytes {
             if byte == UInt8(ascii: "\n") {
                 line(partial, true)
@@ -20,7 +20,7 @@ struct LineCutter {
     }
 
     /// What was written without a last line feed.
-    mutating func finish(_ line: (_ text: [UInt8], _ isWhole: Bool) -> Void) {
+    package mutating func finish(_ line: (_ text: [UInt8], _ isWhole: Bool) -> Void) {
         if !partial.isEmpty { line(partial, true) }
         partial = []
     }
@@ -28,16 +28,16 @@ struct LineCutter {
 
 /// A line as it is kept: `<time> <stdout|stderr> <F|P> <text>`, `P` for a piece that goes on in the next line, the time with
 /// microseconds and so of one width. Pure.
-enum StoredLogLine {
-    static let timeWidth = 27
+package enum StoredLogLine {
+    package static let timeWidth = 27
 
-    static func encode(time: String, stream: String, isWhole: Bool, _ text: [UInt8]) -> [UInt8] {
+    package static func encode(time: String, stream: String, isWhole: Bool, _ text: [UInt8]) -> [UInt8] {
         Array("\(time) \(stream) \(isWhole ? "F" : "P") ".utf8) + text + [UInt8(ascii: "\n")]
     }
 
     /// What a reader gets of one stored line, without its line feed; nil when it is older than `since` or is no such line.
     /// A piece that goes on has no line feed, and its continuation no time.
-    static func decode(_ line: ArraySlice<UInt8>, timestamps: Bool, since: String?, isContinuation: Bool) -> (
+    package static func decode(_ line: ArraySlice<UInt8>, timestamps: Bool, since: String?, isContinuation: Bool) -> (
         bytes: [UInt8], goesOn: Bool
     )? {
         // Behind the time: a blank, six letters of the stream, a blank, the mark, a blank.

@@ -30,20 +30,20 @@ struct PodPlatform: Sendable {
 
 /// How long a container that ended waits before it is started again: at once the first time, then 10 s, doubling to 5
 /// minutes; a container that ran for twice the limit starts over. Pure.
-struct RestartDelays: Sendable, Hashable {
-    var baseMilliseconds: Int
-    var limitMilliseconds: Int
+package struct RestartDelays: Sendable, Hashable {
+    package var baseMilliseconds: Int
+    package var limitMilliseconds: Int
 
-    init(baseMilliseconds: Int = 10_000, limitMilliseconds: Int = 300_000) {
+    package init(baseMilliseconds: Int = 10_000, limitMilliseconds: Int = 300_000) {
         self.baseMilliseconds = baseMilliseconds
         self.limitMilliseconds = limitMilliseconds
     }
 
     /// `consecutive` counts the restarts since the container last ran for long.
-    func delayMilliseconds(consecutive: Int) -> Int {
+    package func delayMilliseconds(consecutive: Int) -> Int {
         guard consecutive > 0 else { return 0 }
         return min(limitMilliseconds, baseMilliseconds << min(consecutive - 1, 16))
     }
 
-    func isLongRun(milliseconds: Int) -> Bool { milliseconds >= 2 * limitMilliseconds }
+    package func isLongRun(milliseconds: Int) -> Bool { milliseconds >= 2 * limitMilliseconds }
 }

@@ -1,7 +1,7 @@
 /// `$(NAME)` in commands, arguments and values of variables, as the API defines it: an unknown name stays as it is, and
 /// `$$` is a `$` that begins nothing. Pure.
-enum VariableExpansion {
-    static func expand(_ text: String, _ value: (String) -> String?) -> String {
+package enum VariableExpansion {
+    package static func expand(_ text: String, _ value: (String) -> String?) -> String {
         guard text.utf8.contains(UInt8(ascii: "$")) else { return text }
         var result = ""
         var rest = text[...]

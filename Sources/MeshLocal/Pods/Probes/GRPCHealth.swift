@@ -1,7 +1,7 @@
 /// One call of `grpc.health.v1.Health/Check` in bytes: HTTP/2 frames (RFC 9113) with a header block of static and literal
 /// fields (RFC 7541), and what the answer says. Pure.
-struct GRPCHealth {
-    enum Verdict: Hashable, Sendable {
+package struct GRPCHealth {
+    package enum Verdict: Hashable, Sendable {
         case serving
         case failed(String)
     }
@@ -10,7 +10,7 @@ struct GRPCHealth {
     private var buffer: [UInt8] = []
     private var message: [UInt8] = []
 
-    static func request(service: String, authority: String) -> [UInt8] {
+    package static func request(service: String, authority: String) -> [UInt8] {
         var headers: [UInt8] = [0x83, 0x86]
         literal(&headers, index: 4, "/grpc.health.v1.Health/Check")
         literal(&headers, index: 1, authority)
@@ -53,7 +53,7 @@ struct GRPCHealth {
     }
 
     /// Takes what arrived; a verdict as soon as there is one.
-    mutating func receive(_ bytes: some Sequence<UInt8>) -> Verdict? {
+    package mutating func receive(_ bytes: some Sequence<UInt8>) -> Verdict? {
         buffer += bytes
         while buffer.count >= 9 {
             let length = Int(buffer[0]) << 16 | Int(buffer[1]) << 8 | Int(buffer[2])

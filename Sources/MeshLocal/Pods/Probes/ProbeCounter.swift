@@ -1,11 +1,11 @@
-import MeshKubernetes
+package import MeshKubernetes
 
 /// What a row of probe results means. Pure.
-struct ProbeCounter: Sendable {
-    enum Kind: String, Sendable {
+package struct ProbeCounter: Sendable {
+    package enum Kind: String, Sendable {
         case startup, liveness, readiness
 
-        var title: String {
+        package var title: String {
             switch self {
             case .startup: "Startup"
             case .liveness: "Liveness"
@@ -14,18 +14,18 @@ struct ProbeCounter: Sendable {
         }
     }
 
-    let successThreshold: Int
-    let failureThreshold: Int
+    package let successThreshold: Int
+    package let failureThreshold: Int
     private var successes = 0
     private var failures = 0
 
-    init(_ probe: Kubernetes.Probe) {
+    package init(_ probe: Kubernetes.Probe) {
         successThreshold = max(1, probe.successThreshold ?? 1)
         failureThreshold = max(1, probe.failureThreshold ?? 3)
     }
 
     /// True once enough results in a row were successes, false once enough were failures, nil in between.
-    mutating func record(isSuccess: Bool) -> Bool? {
+    package mutating func record(isSuccess: Bool) -> Bool? {
         if isSuccess {
             (successes, failures) = (successes + 1, 0)
             return successes >= successThreshold ? true : nil
@@ -36,12 +36,12 @@ struct ProbeCounter: Sendable {
 }
 
 /// When a probe is made, in milliseconds. Pure.
-struct ProbeSchedule: Sendable {
-    let initialDelayMilliseconds: Int
-    let periodMilliseconds: Int
-    let timeoutMilliseconds: Int
+package struct ProbeSchedule: Sendable {
+    package let initialDelayMilliseconds: Int
+    package let periodMilliseconds: Int
+    package let timeoutMilliseconds: Int
 
-    init(_ probe: Kubernetes.Probe) {
+    package init(_ probe: Kubernetes.Probe) {
         func milliseconds(_ seconds: Int?, _ standard: Int, atLeast minimum: Int) -> Int {
             min(max(seconds ?? standard, minimum), 86_400) * 1000
         }
@@ -53,7 +53,7 @@ struct ProbeSchedule: Sendable {
     /// Between a container's start and its first success a failure within the first period is expected: the program is not
     /// listening yet. So that a pod need not wait out a whole period for it, these pauses are tried in between, and their
     /// failures do not count.
-    var earlyPausesMilliseconds: [Int] {
+    package var earlyPausesMilliseconds: [Int] {
         var pauses: [Int] = []
         var pause = 20
         var total = 0
