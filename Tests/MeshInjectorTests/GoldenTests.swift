@@ -29,7 +29,7 @@ import Testing
     static let cases: [Case] = [
         Case("plain"), Case("generate-name-only"), Case("init-containers"), Case("probes"), Case("annotations"),
         Case("resources"),
-        Case("non-root"), Case("job"), Case("pod-opt-out"), Case("host-network"),
+        Case("non-root"), Case("job"), Case("hooks"), Case("pod-opt-out"), Case("host-network"),
         Case("namespace-opt-out", file: "plain", namespaceLabels: ["apus.dev/inject": "disabled"]),
         Case("system-namespace", file: "plain", namespace: "kube-system"),
         Case("own-namespace", file: "plain", namespace: "apus-system"),
@@ -63,8 +63,9 @@ import Testing
 
     @Test(arguments: [
         "plain", "generate-name-only", "init-containers", "probes", "annotations", "resources", "non-root", "job",
+        "hooks",
     ])
-    func asSecondInjectionChangesNothing(_ name: String) throws {
+    func aSecondInjectionChangesNothing(_ name: String) throws {
         let pod = try Self.pod(name)
         let once = try injected(pod)
         #expect(once != pod)

@@ -1,43 +1,64 @@
 import MeshKubernetes
 
-/// Sends the platform's probes to the sidecar, which performs them inside the pod: under strict mTLS the application's
-/// ports answer nobody without an identity, and the platform has none.
+/// Sends the platform's probes and HTTP hooks to the sidecar, which performs them inside the pod: under strict mTLS the
+/// application's ports answer nobody without an identity, and the platform has none.
 ///
 /// Works on documents rather than on views, so that a probe reaches the sidecar as its author wrote it.
 struct ProbeRewrite {
-    /// Container → `startup`, `liveness` or `readiness` → the probe, its port a number.
+    /// Container → `startup`, `liveness`, `readiness`, `postStart` or `preStop` → the probe, its port a number.
     private(set) var originals: [String: JSONValue] = [:]
 
-    private static let kinds = ["startup", "liveness", "readiness"]
-    private static let network = ["httpGet", "tcpSocket", "grpc"]
+    private static let probes = ["startup", "liveness", "readiness"]
+    private static let probeActions = ["httpGet", "tcpSocket", "grpc"]
+    private static let hooks = ["postStart", "preStop"]
+    /// A hook has no time limit of its own but the pod's grace; the sidecar waits no longer than this.
+    private static let hookTimeoutSeconds: Int64 = 300
 
     /// - Parameter earlier: what an earlier rewrite of the same pod kept, for containers that it has changed already.
     mutating func rewrite(_ container: inout JSONValue, field: String, earlier: JSONValue) throws(Refusal) {
         guard let name = container["name"]?.string else { return }
         var kept: [String: JSONValue] = [:]
-        for kind in ProbeRewrite.kinds {
+        for kind in ProbeRewrite.probes {
+            let place = (path: "\(field).\(kind)Probe", kind: kind, name: name)
             guard let probe = container["\(kind)Probe"],
-                let action = ProbeRewrite.network.first(where: { probe[$0] != nil })
+                let change = try rewritten(probe, ProbeRewrite.probeActions, place, container, earlier)
             else { continue }
-            let path = "/apus/probe/\(name)/\(kind)"
-            if probe[path: "httpGet", "path"]?.string == path,
-                probe[path: "httpGet", "port"]?.int == Int(SidecarPorts.health)
-            {
-                kept[kind] = earlier[name]?[kind]
-                continue
-            }
-            // A probe of another host does not come to this pod at all.
-            if let host = probe[path: action, "host"]?.string, !host.isEmpty { continue }
-            var original = probe
-            let place = "\(field).\(kind)Probe.\(action).port"
-            original[path: action, "port"] = .int(Int64(try port(probe[action]?["port"], of: container, place)))
-            kept[kind] = original
-            var rewritten = probe
-            for action in ProbeRewrite.network { rewritten[action] = nil }
-            rewritten["httpGet"] = ["path": .string(path), "port": .int(Int64(SidecarPorts.health)), "scheme": "HTTP"]
-            container["\(kind)Probe"] = rewritten
+            container["\(kind)Probe"] = change.probe
+            kept[kind] = change.original
+        }
+        for kind in ProbeRewrite.hooks {
+            let place = (path: "\(field).lifecycle.\(kind)", kind: kind, name: name)
+            guard let hook = container[path: "lifecycle", kind],
+                var change = try rewritten(hook, ["httpGet"], place, container, earlier)
+            else { continue }
+            change.original?["timeoutSeconds"] = .int(ProbeRewrite.hookTimeoutSeconds)
+            container[path: "lifecycle", kind] = change.probe
+            kept[kind] = change.original
         }
         if !kept.isEmpty { originals[name] = .object(kept) }
+    }
+
+    /// A probe as the platform is to see it and as the sidecar is to perform it; nil for one that stays as it is.
+    private func rewritten(
+        _ probe: JSONValue, _ actions: [String], _ place: (path: String, kind: String, name: String),
+        _ container: JSONValue, _ earlier: JSONValue
+    ) throws(Refusal) -> (probe: JSONValue, original: JSONValue?)? {
+        guard let action = actions.first(where: { probe[$0]?.object != nil }) else { return nil }
+        let path = "/apus/probe/\(place.name)/\(place.kind)"
+        if probe[path: "httpGet", "path"]?.string == path,
+            probe[path: "httpGet", "port"]?.int == Int(SidecarPorts.health)
+        {
+            return (probe, earlier[place.name]?[place.kind])
+        }
+        // A probe of another host does not come to this pod at all.
+        if let host = probe[path: action, "host"]?.string, !host.isEmpty { return nil }
+        var original = probe
+        let number = try port(probe[action]?["port"], of: container, "\(place.path).\(action).port")
+        original[path: action, "port"] = .int(Int64(number))
+        var rewritten = probe
+        for action in actions { rewritten[action] = nil }
+        rewritten["httpGet"] = ["path": .string(path), "port": .int(Int64(SidecarPorts.health)), "scheme": "HTTP"]
+        return (rewritten, original)
     }
 
     private func port(_ value: JSONValue?, of container: JSONValue, _ field: String) throws(Refusal) -> UInt16 {
