@@ -95,6 +95,13 @@ final class UpstreamConnection: ConnectionDelegate, LoopMember {
         return connection
     }
 
+    /// Its endpoint was removed. What is in flight may finish, if anybody is there; one that vanished is found out soon.
+    func endpointRemoved() {
+        guard isEstablished, !hasEnded else { return }
+        connection.detectLoss(
+            idleSeconds: 1, intervalSeconds: 1, timeoutMilliseconds: ProxyLimits.removedLossMilliseconds)
+    }
+
     /// Closes an idle connection.
     func close() {
         hasEnded = true
@@ -120,6 +127,9 @@ final class UpstreamConnection: ConnectionDelegate, LoopMember {
             return
         }
         isEstablished = true
+        connection.detectLoss(
+            idleSeconds: ProxyLimits.silenceSeconds, intervalSeconds: ProxyLimits.silenceIntervalSeconds,
+            timeoutMilliseconds: ProxyLimits.lossMilliseconds)
         upstream.connected(self)
     }
 

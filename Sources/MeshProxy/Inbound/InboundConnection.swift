@@ -108,7 +108,7 @@ final class InboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
                 return
             }
             phase = .preface(identity)
-            timer.arm(afterMilliseconds: ProxyLimits.idleMilliseconds)
+            timer.arm(afterMilliseconds: loop.configuration.deadlines.idleMilliseconds)
         } catch {
             refuseCaller(error.description)
         }

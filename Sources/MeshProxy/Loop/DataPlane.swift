@@ -31,6 +31,7 @@ package final class DataPlane: Sendable {
         package var opaquePorts: Set<UInt16> = []
         /// Nil leaves every destination unknown that no change has named.
         package var resolver: (any DestinationResolver)?
+        package var deadlines = Deadlines()
         package var logger: Logger
         /// Nil leaves requests unlogged.
         package var accessLog: (format: AccessLogFormat, writer: any AccessLogWriter)?
@@ -40,6 +41,19 @@ package final class DataPlane: Sendable {
         package init(logger: Logger) {
             self.logger = logger
         }
+    }
+
+    package struct Deadlines: Sendable, Hashable {
+        /// From the first byte of a request to the end of its head; then 408.
+        package var headMilliseconds = 30_000
+        /// A client's connection without a request.
+        package var idleMilliseconds = 300_000
+        /// A byte connection on which nothing moves.
+        package var byteIdleMilliseconds = 3_600_000
+        /// A caller's wait for the answer to an unknown destination.
+        package var destinationMilliseconds = 2_000
+
+        package init() {}
     }
 
     private let loops: [(events: EventLoop, proxy: LoopBound<ProxyLoop>)]

@@ -117,6 +117,15 @@ final class ProxyLoop: TimerTarget {
         }
     }
 
+    /// Tells the connections to it that are in use.
+    func endpointRemoved(_ upstream: Upstream) {
+        for member in members {
+            if let connection = member as? UpstreamConnection, connection.upstream === upstream {
+                connection.endpointRemoved()
+            }
+        }
+    }
+
     // MARK: - What it believes
 
     func apply(_ changes: [SnapshotChange]) {

@@ -63,7 +63,7 @@ final class OutboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
                 unresolved(.destinationQueueFull)
                 return
             }
-            timer.arm(afterMilliseconds: ProxyLimits.destinationMilliseconds)
+            timer.arm(afterMilliseconds: loop.configuration.deadlines.destinationMilliseconds)
         case .overflow:
             unresolved(.destinationQueueFull)
         }
@@ -115,7 +115,7 @@ final class OutboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
         phase = .detecting(target)
         timer.arm(
             afterMilliseconds: target.declaredProtocol == .http1
-                ? ProxyLimits.idleMilliseconds : ProxyLimits.sniffMilliseconds)
+                ? loop.configuration.deadlines.idleMilliseconds : ProxyLimits.sniffMilliseconds)
         if connection.retainedBytes > 0 { connection.deliverRetained() }
     }
 

@@ -1,4 +1,4 @@
-import Glibc
+import CApus
 import MeshHTTP
 import MeshTelemetry
 
@@ -38,9 +38,7 @@ struct AccessLog {
     }
 
     static func unixNanoseconds() -> Int64 {
-        var time = timespec()
-        clock_gettime(CLOCK_REALTIME, &time)
-        return Int64(time.tv_sec) &* 1_000_000_000 &+ Int64(time.tv_nsec)
+        apus_realtime_nanoseconds()
     }
 }
 

@@ -26,6 +26,9 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
     private var upstreamIsClosed = false
     private var startedNanoseconds: Int64
     private var movedNanoseconds: Int64
+    /// From the client and to it, and how much of it has been told.
+    private var sentBytes: UInt64 = 0
+    private var receivedBytes: UInt64 = 0
     private var reportedSent: UInt64 = 0
     private var reportedReceived: UInt64 = 0
     private var error: ProxyError?
@@ -157,6 +160,9 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
             }
             loop.preface(Preface.InnerProtocol(innerProtocol), to: upstream).encoded.withUnsafeBytes { connection.write($0) }
         }
+        connection.detectLoss(
+            idleSeconds: ProxyLimits.silenceSeconds, intervalSeconds: ProxyLimits.silenceIntervalSeconds,
+            timeoutMilliseconds: ProxyLimits.lossMilliseconds)
         upstream.latency.observe(nanoseconds: loop.now &- startedNanoseconds, now: loop.now)
         upstream.succeeded()
         begin()
@@ -165,7 +171,7 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
     private func begin() {
         phase = .relaying
         movedNanoseconds = loop.now
-        timer.arm(afterMilliseconds: ProxyLimits.byteIdleMilliseconds)
+        timer.arm(afterMilliseconds: loop.configuration.deadlines.byteIdleMilliseconds)
         recordOpened()
         downstream.resumeReading()
         if downstream.retainedBytes > 0 { downstream.deliverRetained() }
@@ -178,6 +184,7 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
     func received(_ side: Connection, _ bytes: UnsafeRawBufferPointer) -> Int {
         guard phase == .relaying, let other = other(side) else { return phase == .closed ? bytes.count : 0 }
         movedNanoseconds = loop.now
+        if side === downstream { sentBytes &+= UInt64(bytes.count) } else { receivedBytes &+= UInt64(bytes.count) }
         other.write(bytes)
         if other.isAboveHighWater { side.pauseReading() }
         return bytes.count
@@ -221,8 +228,8 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
     func timerFired(_ timer: LoopTimer) {
         guard phase == .relaying else { return }
         let idle = (loop.now &- movedNanoseconds) / 1_000_000
-        if idle < Int64(ProxyLimits.byteIdleMilliseconds) {
-            timer.arm(afterMilliseconds: ProxyLimits.byteIdleMilliseconds - Int(idle))
+        if idle < Int64(loop.configuration.deadlines.byteIdleMilliseconds) {
+            timer.arm(afterMilliseconds: loop.configuration.deadlines.byteIdleMilliseconds - Int(idle))
             return
         }
         loop.counters.idleTimeouts &+= 1
@@ -250,14 +257,12 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
     }
 
     private func report(_ kind: ByteRecord.Kind) {
-        let received = downstream.bytesReceived
-        let sent = downstream.bytesSent
         let record = ByteRecord(
             direction: direction, target: target, upstream: upstream, caller: caller, kind: kind,
-            sent: received &- reportedReceived, received: sent &- reportedSent, error: error,
+            sent: sentBytes &- reportedSent, received: receivedBytes &- reportedReceived, error: error,
             durationNanoseconds: loop.now &- startedNanoseconds, applicationProtocol: innerProtocol)
-        reportedReceived = received
-        reportedSent = sent
+        reportedReceived = receivedBytes
+        reportedSent = sentBytes
         record.record(on: loop)
     }
 

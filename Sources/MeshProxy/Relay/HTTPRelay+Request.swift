@@ -43,7 +43,7 @@ extension HTTPRelay {
             downstream.close()
             return
         }
-        let deadline = now &+ Int64(ProxyLimits.headMilliseconds) &* 1_000_000
+        let deadline = now &+ Int64(loop.configuration.deadlines.headMilliseconds) &* 1_000_000
         if !isWithinHead {
             isWithinHead = true
             clientDeadline = deadline
@@ -111,6 +111,8 @@ extension HTTPRelay {
             lines.appendTraceparent(trace)
             if parent != nil { edit.dropping.insert(.traceparent) }
             subject?.trace = trace
+        } else if let parent, subject != nil {
+            subject?.trace = TraceContext(parsing: parent)
         }
         if head.version == .http10 { lines.append("Connection: keep-alive\r\n") }
         lines.withBytes { added in
@@ -173,7 +175,6 @@ extension HTTPRelay {
     func connectionReady(_ connection: UpstreamConnection) {
         if target.decision.retry.perTryTimeoutMilliseconds == nil { tryDeadline = .max }
         send(on: connection, UnsafeRawBufferPointer(start: nil, count: 0))
-        if !requestBody.isDone { downstream.resumeReading() }
     }
 
     /// `newBody` has just arrived and is not in the replay buffer yet.
@@ -184,7 +185,8 @@ extension HTTPRelay {
         connection.relay = self
         connection.send(replay.bytes, newBody)
         if !newBody.isEmpty { keep(newBody) }
-        if !requestBody.isDone, connection.connection.isAboveHighWater { downstream.pauseReading() }
+        guard !requestBody.isDone, phase == .exchanging else { return }
+        if connection.connection.isAboveHighWater { downstream.pauseReading() } else { downstream.resumeReading() }
     }
 
     /// Keeps body bytes for another try, as long as they are few.
@@ -226,7 +228,7 @@ extension HTTPRelay {
 
     /// The upstream takes more of the body again.
     func upstreamDrained() {
-        if !requestBody.isDone { downstream.resumeReading() }
+        downstream.resumeReading()
     }
 
     /// The rest of a request that is answered.

@@ -46,6 +46,8 @@ extension HTTPRelay {
         downstream.write(UnsafeRawBufferPointer(rebasing: loop.scratch[..<min(count, loop.scratch.count)]))
     }
 
+    private static let joinedBytes = 4096
+
     private func passResponse(
         _ connection: UpstreamConnection, _ head: ResponseHead, _ bytes: UnsafeRawBufferPointer
     ) -> Int {
@@ -74,7 +76,7 @@ extension HTTPRelay {
         let added: StaticString =
             closesAfterResponse ? "Connection: close\r\n" : traits.contains(.http10) ? "Connection: keep-alive\r\n" : ""
         let output = loop.scratch
-        let written = head.copy(
+        var written = head.copy(
             from: bytes, to: output, edit: edit,
             appending: UnsafeRawBufferPointer(start: added.utf8Start, count: added.utf8CodeUnitCount))
         guard written <= output.count else {
@@ -86,8 +88,16 @@ extension HTTPRelay {
         let step = responseBody.scan(rest)
         let count = step.count
         responseBytes = UInt64(count)
-        downstream.write(
-            UnsafeRawBufferPointer(rebasing: output[..<written]), UnsafeRawBufferPointer(rebasing: rest[..<count]))
+        if count <= HTTPRelay.joinedBytes, written &+ count <= output.count {
+            // Copying a small body costs less than handing the kernel two pieces.
+            UnsafeMutableRawBufferPointer(rebasing: output[written..<written &+ count]).copyMemory(
+                from: UnsafeRawBufferPointer(rebasing: rest[..<count]))
+            written &+= count
+            downstream.write(UnsafeRawBufferPointer(rebasing: output[..<written]))
+        } else {
+            downstream.write(
+                UnsafeRawBufferPointer(rebasing: output[..<written]), UnsafeRawBufferPointer(rebasing: rest[..<count]))
+        }
         return settle(connection, step, count, of: rest.count) ? bytes.count : head.length &+ count
     }
 
@@ -144,7 +154,7 @@ extension HTTPRelay {
         if !requestBody.isDone {
             discarded = 0
             phase = .discarding
-            clientDeadline = now &+ Int64(ProxyLimits.headMilliseconds) &* 1_000_000
+            clientDeadline = now &+ Int64(loop.configuration.deadlines.headMilliseconds) &* 1_000_000
             requestDeadline = .max
             tryDeadline = .max
             rearm()
@@ -154,6 +164,7 @@ extension HTTPRelay {
             closeGracefully()
         } else {
             awaitRequest()
+            downstream.resumeReading()
             if downstream.retainedBytes > 0 {
                 downstream.deliverRetained()
             } else if downstreamEnded {

@@ -141,10 +141,10 @@ final class HTTPRelay: ConnectionDelegate, TimerTarget, LoopMember {
     @inline(__always)
     func awaitRequest() {
         phase = .idle
-        clientDeadline = now &+ Int64(ProxyLimits.idleMilliseconds) &* 1_000_000
+        clientDeadline = now &+ Int64(loop.configuration.deadlines.idleMilliseconds) &* 1_000_000
         requestDeadline = .max
         tryDeadline = .max
-        timer.arm(afterMilliseconds: ProxyLimits.idleMilliseconds)
+        timer.arm(afterMilliseconds: loop.configuration.deadlines.idleMilliseconds)
     }
 
     /// Arms the timer for the earliest of the deadlines. A deadline that moved later needs no call: the timer fires, finds

@@ -5,6 +5,7 @@ import MeshCore
 import MeshIO
 import MeshIdentity
 import MeshProxy
+import MeshTelemetry
 import Synchronization
 
 /// Two data planes: one as the caller's sidecar, one as the sidecars of all endpoints, between them mTLS with certificates
@@ -33,7 +34,8 @@ final class TestMesh: Sendable {
     init(
         _ endpoints: [Endpoint], declared: ApplicationProtocol? = .http1, plaintext: MeshSettings.PlaintextPolicy = .strict,
         destination: SocketAddress = TestMesh.serviceAddress, knowsDestination: Bool = true,
-        resolver: (any DestinationResolver)? = nil, adjust: (inout Service) -> Void = { _ in }
+        resolver: (any DestinationResolver)? = nil, adjust: (inout Service) -> Void = { _ in },
+        configure: (inout DataPlane.Configuration) -> Void = { _ in }
     ) throws {
         let now = Timestamp(unixSeconds: Int64(time(nil)))
         authority = try CertificateAuthority(
@@ -44,6 +46,7 @@ final class TestMesh: Sendable {
         called.inbound = endpoints.map {
             DataPlane.ListenerConfiguration(SocketAddress($0.server.ip, 0), destination: .fixed($0.server))
         }
+        configure(&called)
         inbound = try DataPlane(called)
         sidecars = inbound.inboundAddresses
         try inbound.use(TestMesh.identity("catalog", authority), trustRoots: [authority.rootDER])
@@ -55,6 +58,7 @@ final class TestMesh: Sendable {
             DataPlane.ListenerConfiguration(SocketAddress(.loopback4, 0), destination: .fixed(destination))
         ]
         calling.resolver = resolver
+        configure(&calling)
         outbound = try DataPlane(calling)
         try outbound.use(TestMesh.identity("checkout", authority), trustRoots: [authority.rootDER])
         outbound.apply([.own(TestMesh.configuration("checkout", nil, .strict, unknown: .allow))])
@@ -107,12 +111,21 @@ final class TestMesh: Sendable {
     var inboundReport: LoopReport { TestMesh.report(of: inbound) }
 
     private static func report(of plane: DataPlane) -> LoopReport {
-        let box = ReportBox()
-        plane.report { if let first = $0.first { box.set(first) } }
-        while true {
-            if let report = box.get() { return report }
-            usleep(1000)
-        }
+        let answer = Answer<LoopReport>()
+        plane.report { if let first = $0.first { answer.give(first) } }
+        return answer.wait()
+    }
+
+    static func metrics(of plane: DataPlane) -> MetricsSnapshot {
+        let answer = Answer<MetricsSnapshot>()
+        plane.metrics { answer.give($0) }
+        return answer.wait()
+    }
+
+    static func telemetry(of plane: DataPlane) -> LoopTelemetry {
+        let answer = Answer<LoopTelemetry>()
+        plane.takeTelemetry { if let first = $0.first { answer.give(first) } }
+        return answer.wait()
     }
 
     static func identity(_ account: String, _ authority: CertificateAuthority) throws -> TLSContext.Identity {
@@ -141,8 +154,16 @@ final class TestMesh: Sendable {
     }
 }
 
-private final class ReportBox: Sendable {
-    private let value = Mutex<LoopReport?>(nil)
-    func set(_ report: LoopReport) { value.withLock { $0 = report } }
-    func get() -> LoopReport? { value.withLock { $0 } }
+/// What a loop tells, waited for.
+private final class Answer<Value: Sendable>: Sendable {
+    private let value = Mutex<Value?>(nil)
+
+    func give(_ given: Value) { value.withLock { $0 = given } }
+
+    func wait() -> Value {
+        while true {
+            if let given = value.withLock({ $0 }) { return given }
+            usleep(1000)
+        }
+    }
 }

@@ -7,17 +7,17 @@ final class TestSocket: @unchecked Sendable {
         let description: String
     }
 
-    private let descriptor: Int32
+    private var descriptor: Int32
     private var buffered: [UInt8] = []
 
-    init(descriptor: Int32, receiveBuffer: Int32? = nil) {
+    init(descriptor: Int32) {
         self.descriptor = descriptor
         var timeout = timeval(tv_sec: 10, tv_usec: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
         setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
     }
 
-    deinit { Glibc.close(descriptor) }
+    deinit { if descriptor >= 0 { Glibc.close(descriptor) } }
 
     static func connected(to address: SocketAddress, receiveBuffer: Int32? = nil) throws -> TestSocket {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
@@ -64,7 +64,8 @@ final class TestSocket: @unchecked Sendable {
     func reset() {
         var option = linger(l_onoff: 1, l_linger: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &option, socklen_t(MemoryLayout<linger>.size))
-        shutdown(descriptor, Int32(SHUT_RDWR))
+        Glibc.close(descriptor)
+        descriptor = -1
     }
 
     // MARK: - Reading
