@@ -60,6 +60,18 @@ struct HealthModelTests {
         #expect(model.observation(of: catalog, now: clock(300)).figures.successRate == nil)
     }
 
+    @Test("What began within the window has its rates over the time since")
+    func young() {
+        var model = model()
+        for second in Int64(100)..<105 {
+            model.ingest(report([delta(good: 7)]), reporter: reporter, now: clock(second))
+        }
+        #expect(model.observation(of: catalog, now: clock(104)).figures.requestsPerSecond == 7)
+        #expect(model.stat(from: nil, to: nil, namespace: nil, now: clock(104)).rows.first?.figures.requestsPerSecond == 7)
+        #expect(model.edges(namespace: nil, now: clock(104)).edges.first?.requestsPerSecond == 7)
+        #expect(model.observation(of: catalog, now: clock(109)).figures.requestsPerSecond == 3.5)
+    }
+
     @Test("A request that both ends report counts once; callers without a sidecar are counted by the service's own")
     func both() {
         var model = model()

@@ -80,7 +80,8 @@ package struct HealthModel: Sendable {
 
     private mutating func makeEdge(_ key: EdgeKey, now: HealthClock) -> Int? {
         guard slotByKey.count < limits.edges else { return nil }
-        let edge = TrafficEdge(key: key, lastSeenSecond: now.monotonicSeconds, lastSeenAt: now.wall)
+        let edge = TrafficEdge(
+            key: key, firstSeenSecond: now.monotonicSeconds, lastSeenSecond: now.monotonicSeconds, lastSeenAt: now.wall)
         let slot: Int
         if let free = freeSlots.popLast() {
             slot = free
@@ -129,14 +130,16 @@ package struct HealthModel: Sendable {
     package func observation(of service: ObjectName, now: HealthClock) -> TrafficObservation {
         let slots = slotsByService[service] ?? []
         let totals = totals(of: service, now: now)
-        let recent = counted(slots).reduce(into: (requests: UInt64(0), failures: UInt64(0))) { sum, edge in
+        let edges = counted(slots)
+        let open = edges.reduce(0) { $0 + $1.open }
+        let since = edges.map(\.firstSeenSecond).min() ?? now.monotonicSeconds
+        let recent = edges.reduce(into: (requests: UInt64(0), failures: UInt64(0))) { sum, edge in
             let counts = edge.window.counts(now: now.monotonicSeconds, span: 10)
             sum.requests &+= counts.requests
             sum.failures &+= counts.failures
         }
-        let open = counted(slots).reduce(0) { $0 + $1.open }
         return TrafficObservation(
-            isReported: !slots.isEmpty, figures: figures(totals, open: open, now: now), totals: totals, recent: recent,
+            isReported: !slots.isEmpty, figures: figures(totals, open: open, since: since, now: now), totals: totals, recent: recent,
             usual: baselines[service]?.usual)
     }
 
@@ -164,7 +167,7 @@ package struct HealthModel: Sendable {
             guard !totals.isEmpty || edge.open > 0 else { return nil }
             return StatRow(
                 source: edge.sourceParty, destination: edge.destinationParty,
-                applicationProtocol: edge.key.applicationProtocol.rawValue, figures: figures(totals, open: edge.open, now: now),
+                applicationProtocol: edge.key.applicationProtocol.rawValue, figures: figures(totals, open: edge.open, since: edge.firstSeenSecond, now: now),
                 responses: totals.responses)
         }
         return StatReport(
@@ -184,7 +187,7 @@ package struct HealthModel: Sendable {
             let totals = edge.window.totals(now: now.monotonicSeconds)
             guard !totals.isEmpty || edge.open > 0 else { continue }
             let pair = Pair(source: edge.sourceParty, destination: edge.destinationParty)
-            let rate = Double(totals.requests) / Double(TrafficWindow.seconds)
+            let rate = Double(totals.requests) / Self.seconds(since: edge.firstSeenSecond, now: now)
             var entry =
                 rows[pair]
                 ?? (
@@ -218,11 +221,17 @@ package struct HealthModel: Sendable {
         }
     }
 
-    private func figures(_ totals: TrafficWindow.Totals, open: Int, now: HealthClock) -> TrafficFigures {
-        let span = Double(max(1, TrafficWindow.slotSpan(now: now.monotonicSeconds)))
+    /// How much of the window there has been anything to count.
+    private static func seconds(since first: Int64, now: HealthClock) -> Double {
+        Double(min(max(1, now.monotonicSeconds - first + 1), TrafficWindow.seconds))
+    }
+
+    private func figures(_ totals: TrafficWindow.Totals, open: Int, since first: Int64, now: HealthClock) -> TrafficFigures {
+        let seconds = Self.seconds(since: first, now: now)
+        let span = min(seconds, Double(TrafficWindow.slotSpan(now: now.monotonicSeconds)))
         func quantile(_ value: Double) -> Double? { totals.latency.bucket(atQuantile: value).map(milliseconds) }
         return TrafficFigures(
-            requestsPerSecond: Double(totals.requests) / Double(TrafficWindow.seconds),
+            requestsPerSecond: Double(totals.requests) / seconds,
             successRate: totals.requests == 0
                 ? nil : 1 - Double(min(totals.failures, totals.requests)) / Double(totals.requests),
             p50Milliseconds: quantile(0.5), p95Milliseconds: quantile(0.95), p99Milliseconds: quantile(0.99),
