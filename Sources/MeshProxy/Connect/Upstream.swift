@@ -188,7 +188,7 @@ final class Upstream {
         let (idle, waiters) = pool.shutDown()
         for connection in idle { connection.close() }
         if pool.active > 0 { loop.endpointRemoved(self) }
-        for relay in waiters { relay.connectionFailed(self, .connectFailed("the endpoint was removed")) }
+        for relay in waiters { relay.endpointRemoved(self) }
     }
 }
 

@@ -196,6 +196,7 @@ final class ProxyLoop: TimerTarget {
         guard waitingCount < ProxyLimits.waitingCallers else { return false }
         waitingCount += 1
         waiting[connection.destination, default: []].append(connection)
+        armSettleTimer()
         return true
     }
 
@@ -215,10 +216,14 @@ final class ProxyLoop: TimerTarget {
             waitingCount -= list.count
             for connection in list { connection.resolved(target) }
         }
-        // A service that has no endpoint yet is looked at again when it has had its time.
-        if waitingCount > 0, !settleTimer.isArmed {
-            settleTimer.arm(afterMilliseconds: Int(Snapshot.settlingNanoseconds / 1_000_000))
-        }
+        if waitingCount > 0 { armSettleTimer() }
+    }
+
+    /// What is waited for is looked at again after a while: a service that has no endpoint yet may have had its time, and a
+    /// question that was not answered is asked again.
+    private func armSettleTimer() {
+        guard !settleTimer.isArmed else { return }
+        settleTimer.arm(afterMilliseconds: Int(Snapshot.settlingNanoseconds / 1_000_000))
     }
 
     func countDenied(_ destination: SocketAddress) {

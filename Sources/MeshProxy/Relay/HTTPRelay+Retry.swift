@@ -12,6 +12,14 @@ extension HTTPRelay {
         failed(error, isUnprocessed: true, isSilent: false)
     }
 
+    /// Discovery has removed the endpoint while the request waited for a connection to it: it goes elsewhere, and that is
+    /// nobody's failure.
+    func endpointRemoved(_ upstream: Upstream) {
+        guard phase == .waiting, self.upstream === upstream else { return }
+        endUpstream()
+        failed(.connectFailed("the endpoint was removed"), isUnprocessed: true, isSilent: true)
+    }
+
     /// Lets go of the endpoint: a request less on it.
     @inline(__always)
     func endUpstream() {
