@@ -147,8 +147,12 @@ package final class ControlPlane: Sendable {
 
     /// Works until cancelled, then closes what is open; throws when the discovery port cannot be opened.
     package func run() async throws {
+        let (ended, end) = AsyncStream.makeStream(of: Void.self)
         for loop in [discoveryLoop, overviewLoop] {
-            let thread = Thread { loop.run() }
+            let thread = Thread {
+                loop.run()
+                end.yield()
+            }
             thread.name = loop.name
             thread.start()
         }
@@ -167,6 +171,9 @@ package final class ControlPlane: Sendable {
             result = .failure(error)
         }
         await close()
+        // What lives on the loops may go with its owner only when no thread runs them any more. The wait must not end early
+        // because this task is cancelled, so it is another task's.
+        await Task.detached { for await _ in ended.prefix(2) {} }.value
         try result.get()
     }
 

@@ -59,7 +59,11 @@ final class FakeSidecar: Sendable {
         learnt = Mutex(Learnt())
     }
 
-    deinit { loop.stop() }
+    deinit {
+        let parts = parts
+        loop.submit { parts.value.clear() }
+        loop.stop()
+    }
 
     var state: Learnt { learnt.withLock { $0 } }
 
@@ -137,6 +141,8 @@ final class FakeSidecar: Sendable {
         var channel: ControlChannel?
         var discovery: DiscoveryClient?
         var telemetry: TelemetryClient?
+
+        func clear() { (certificates, tls, channel, discovery, telemetry) = (nil, nil, nil, nil, nil) }
     }
 }
 
