@@ -22,6 +22,8 @@ final class InboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
     private let connection: Connection
     private let destination: SocketAddress
     private var phase = Phase.peeking
+    /// The first wait of `peeking` is over.
+    private var isLate = false
     private var timer: LoopTimer!
     var memberIndex = -1
 
@@ -55,11 +57,10 @@ final class InboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
 
     // MARK: - Peek
 
-    /// A sidecar sends its ClientHello at once. Under a permissive policy a silent caller may be waiting for the server's
-    /// greeting; under a strict one it has until the handshake's deadline.
+    /// A sidecar sends its ClientHello at once. Under a permissive policy a caller that is silent for a moment may be waiting
+    /// for the server's greeting; under a strict one it has until the handshake's deadline.
     private func peek() {
-        let mayBePlaintext = Authorizer.decide(.plaintext, own: loop.snapshot.own) == .allow
-        timer.arm(afterMilliseconds: mayBePlaintext ? ProxyLimits.sniffMilliseconds : ProxyLimits.handshakeMilliseconds)
+        timer.arm(afterMilliseconds: ProxyLimits.sniffMilliseconds)
     }
 
     func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) -> Int {
@@ -67,6 +68,7 @@ final class InboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
         case .peeking:
             switch ClientHello.inspect(bytes) {
             case .needsMore:
+                isLate = true
                 timer.arm(afterMilliseconds: ProxyLimits.handshakeMilliseconds)
             case .mesh:
                 handshake()
@@ -222,6 +224,9 @@ final class InboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
             if mayBePlaintext, connection.retainedBytes == 0 {
                 loop.counters.plaintextAccepted &+= 1
                 relay(loop.unknownCaller, .opaque)
+            } else if !isLate {
+                isLate = true
+                timer.arm(afterMilliseconds: ProxyLimits.handshakeMilliseconds)
             } else {
                 loop.counters.idleTimeouts &+= 1
                 end()

@@ -79,7 +79,7 @@ import Testing
                             let method = index % 2 == 0 ? "GET" : "POST"
                             try client.write("\(method) / HTTP/1.1\r\nHost: catalog\r\nContent-Length: 1\r\n\r\nx")
                             let response = try client.readResponse()
-                            if response.status != 200 { failures.withLock { $0.append("\(response)") } }
+                            if response.status != 200 { failures.withLock { $0.append("\(response.status) \(response.text)") } }
                             answered.add(1, ordering: .relaxed)
                         }
                     } catch {
