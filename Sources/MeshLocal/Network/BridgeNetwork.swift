@@ -116,20 +116,18 @@ actor BridgeNetwork {
             record.networkNamespace = BridgeNetwork.namespaceInode()
         }
         try makeDirectory(BridgeNetwork.namespaceDirectory)
+        // Without an address of its own a bridge takes the lowest of its ports', so that it would change with every pod, and
+        // what the pods know of their neighbour would be wrong for a while.
+        let hardware = (gateway.bytes.suffix(4)).map { ":" + String(UInt16($0) + 0x100, radix: 16).dropFirst() }.joined()
         try await ip.run(
             ["-batch", "-"],
             input: """
-                link add name \(bridge) mtu \(settings.mtu) type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+                link add name \(bridge) mtu \(settings.mtu) address 0a:58\(hardware) type bridge stp_state 0 forward_delay 0 mcast_snooping 0
                 addr add \(gateway)/\(podSubnet.prefixLength) dev \(bridge)
                 link set dev \(bridge) up
                 route add \(serviceSubnet) dev \(bridge) src \(gateway)
 
                 """)
-        // A bridge takes the lowest address of its ports, so it would change with every pod, and the pods' neighbour entries
-        // would be wrong for a while. Setting it once keeps it.
-        if let address = try? String(contentsOfFile: "/sys/class/net/\(bridge)/address", encoding: .utf8) {
-            try await ip.run(["link", "set", "dev", bridge, "address", address.trimmingCharacters(in: .whitespacesAndNewlines)])
-        }
         try KernelSetting.set("net/ipv4/ip_forward", "1", journal)
         _ = KernelSetting.write("net/ipv4/conf/\(bridge)/send_redirects", "0")
         _ = KernelSetting.write("net/ipv6/conf/\(bridge)/accept_ra", "0")
@@ -212,29 +210,39 @@ actor BridgeNetwork {
         ("ipv6/conf/default/addr_gen_mode", "1"),
     ]
 
-    /// Removes a pod's namespace and link; the address may be given again.
+    /// Removes a pod's namespace, and with it the link; the address may be given again.
+    ///
+    /// The kernel takes its time to remove a link, during which it changes no other. Without its name the namespace ends with
+    /// its last process, and the kernel then removes the links of many at once; so nobody waits for it here.
     func detach(_ sandbox: PodSandbox) async {
         if attached.removeValue(forKey: sandbox.name) != nil {
             _ = try? await nft.run(["-f", "-"], input: table.podRemoval(sandbox.address))
         }
-        BridgeNetwork.removeSandbox(sandbox.name, ip: ip)
+        BridgeNetwork.removeNamespace(sandbox.name)
         pool.giveBack(sandbox.address)
-        do {
-            try journal.change { $0.sandboxes.remove(sandbox.name) }
-        } catch {
-            log.warning("the record of what to clean up was not written", metadata: ["reason": "\(error)"])
+        Task {
+            for _ in 0..<50 where BridgeNetwork.hasLink(sandbox.name) { try? await Task.sleep(for: .milliseconds(100)) }
+            // Something else of the machine holds the namespace, such as a copy of the mounts.
+            if BridgeNetwork.hasLink(sandbox.name) { _ = try? await ip.run(["link", "delete", "dev", sandbox.name]) }
+            try? journal.change { $0.sandboxes.remove(sandbox.name) }
         }
     }
 
-    /// Also for what a killed platform left: nothing of it needs to exist.
+    /// Also for what a killed platform left: nothing of it needs to exist. Returns when nothing does.
     static func removeSandbox(_ name: String, ip: SystemTool) {
-        if access("/sys/class/net/\(name)", F_OK) == 0 {
-            _ = try? ip.runAndWait(["link", "delete", "dev", name])
-        }
+        removeNamespace(name)
+        if hasLink(name) { _ = try? ip.runAndWait(["link", "delete", "dev", name]) }
+        // The kernel may be about to remove it by itself.
+        for _ in 0..<200 where hasLink(name) { usleep(10_000) }
+    }
+
+    private static func removeNamespace(_ name: String) {
         let path = namespaceDirectory + "/" + name
         _ = apus_unmount(path)
         unlink(path)
     }
+
+    static func hasLink(_ name: String) -> Bool { if_nametoindex(name) != 0 }
 
     // MARK: Services
 

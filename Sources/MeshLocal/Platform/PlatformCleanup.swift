@@ -43,7 +43,7 @@ enum PlatformCleanup {
                 removed.append("firewall rules in \(rule.family) \(rule.table) \(rule.chain)")
             }
         }
-        if let bridge = record.bridge, access("/sys/class/net/\(bridge)", F_OK) == 0,
+        if let bridge = record.bridge, BridgeNetwork.hasLink(bridge),
             (try? ip?.runAndWait(["link", "delete", "dev", bridge])) != nil
         {
             removed.append("bridge \(bridge)")
