@@ -10,8 +10,9 @@ internal import Synchronization
 
 /// The control plane: what runs where, told to sidecars; who they are, certified; how they fare, judged.
 ///
-/// Two loops: one for the streams of sidecars, one for telemetry and queries, each with its own copy of the catalog, so that a
-/// question about the whole mesh delays no sidecar. What waits for the platform (token reviews, secrets) runs on neither.
+/// Two loops: one for the streams of sidecars, one for telemetry and queries, each with its own copy of the catalog, so
+/// that a question about the whole mesh delays no sidecar. What waits for the platform (token reviews, secrets) runs on
+/// neither.
 package final class ControlPlane: Sendable {
     package struct Settings: Sendable {
         package var version: String
@@ -84,10 +85,12 @@ package final class ControlPlane: Sendable {
         let peers = Relay<CheckedContinuation<Bool, Never>>()
         let keeper = AuthorityKeeper(
             settings: settings.authority, storage: storage, now: now,
-            everyPeerIsCurrent: { await withCheckedContinuation { peers.send($0) } }, changed: { authorityChanged.send($0) })
+            everyPeerIsCurrent: { await withCheckedContinuation { peers.send($0) } },
+            changed: { authorityChanged.send($0) })
         let serving = ServingCertificate(
             identity: SPIFFEID(
-                trustDomain: settings.mesh.trustDomain, namespace: settings.namespace, serviceAccount: settings.serviceAccount),
+                trustDomain: settings.mesh.trustDomain, namespace: settings.namespace,
+                serviceAccount: settings.serviceAccount),
             dnsNames: settings.dnsNames, authority: keeper, now: now, changed: { _, _ in certificateChanged.send(()) })
         let signing = SigningService(authority: keeper, reviewer: reviewer, limits: settings.signing, now: now)
         let overview = LoopBound(
@@ -99,7 +102,8 @@ package final class ControlPlane: Sendable {
                 now: now,
                 obstacles: surroundings.obstacles,
                 troubles: {
-                    surroundings.troubles() + (keeper.trouble.map { ["the certificate authority cannot be kept: \($0)"] } ?? [])
+                    surroundings.troubles()
+                        + (keeper.trouble.map { ["the certificate authority cannot be kept: \($0)"] } ?? [])
                 },
                 metrics: { page in
                     signing.addMetrics(to: &page)
@@ -171,8 +175,8 @@ package final class ControlPlane: Sendable {
             result = .failure(error)
         }
         await close()
-        // What lives on the loops may go with its owner only when no thread runs them any more. The wait must not end early
-        // because this task is cancelled, so it is another task's.
+        // What lives on the loops may go with its owner only when no thread runs them any more. The wait must not end
+        // early because this task is cancelled, so it is another task's.
         await Task.detached { for await _ in ended.prefix(2) {} }.value
         try result.get()
     }
@@ -208,8 +212,8 @@ package final class ControlPlane: Sendable {
         submit(to: overviewLoop) { overview.value.apply(events) }
     }
 
-    /// An event may not be lost: while the loop's queue is full, whoever delivers waits. A loop that takes nothing for ten seconds
-    /// has ended.
+    /// An event may not be lost: while the loop's queue is full, whoever delivers waits. A loop that takes nothing for
+    /// ten seconds has ended.
     private func submit(to loop: EventLoop, _ job: @escaping @Sendable () -> Void) {
         for _ in 0..<10_000 {
             if loop.submit(job) { return }

@@ -60,13 +60,15 @@ extension Timestamp: LosslessStringConvertible {
             + ".\(padded(inDay % 1000, 3))Z"
     }
 
-    /// From RFC 3339 with any offset and any number of digits of a second's fraction (beyond milliseconds ignored); nil for
-    /// anything else.
+    /// From RFC 3339 with any offset and any number of digits of a second's fraction (beyond milliseconds ignored); nil
+    /// for anything else.
     package init?(_ text: String) {
         let bytes = Array(text.utf8)
         guard bytes.count >= 20, bytes.count <= 40 else { return nil }
         func number(_ range: Range<Int>) -> Int64? {
-            guard range.upperBound <= bytes.count, bytes[range].allSatisfy({ (48...57).contains($0) }) else { return nil }
+            guard range.upperBound <= bytes.count, bytes[range].allSatisfy({ (48...57).contains($0) }) else {
+                return nil
+            }
             return bytes[range].reduce(0) { $0 * 10 + Int64($1 - 48) }
         }
         guard let year = number(0..<4), let month = number(5..<7), let day = number(8..<10), let hour = number(11..<13),
@@ -91,7 +93,8 @@ extension Timestamp: LosslessStringConvertible {
             guard index == bytes.count - 1 else { return nil }
         } else {
             guard bytes[index] == 43 || bytes[index] == 45, bytes.count == index + 6, bytes[index + 3] == 58,
-                let hours = number(index + 1..<index + 3), let minutes = number(index + 4..<index + 6), hours < 24, minutes < 60
+                let hours = number(index + 1..<index + 3), let minutes = number(index + 4..<index + 6), hours < 24,
+                minutes < 60
             else { return nil }
             offset = (hours * 60 + minutes) * (bytes[index] == 43 ? 60_000 : -60_000)
         }
@@ -114,8 +117,8 @@ extension Timestamp: LosslessStringConvertible {
         }
     }
 
-    /// Days before 1 January of a year, counted from 1970. The leap days of all years before it are counted from year 1,
-    /// which is why year 0 needs the floor.
+    /// Days before 1 January of a year, counted from 1970. The leap days of all years before it are counted from year
+    /// 1, which is why year 0 needs the floor.
     private static func day(ofYear year: Int64) -> Int64 {
         let before = year - 1
         let leaps = floorDivide(before, 4) - floorDivide(before, 100) + floorDivide(before, 400)

@@ -1,10 +1,10 @@
 package import MeshCore
 
-/// The roots of a trust domain and what each is for: what the control plane stores, so that a restart, or another replica, goes
-/// on where the last one was.
+/// The roots of a trust domain and what each is for: what the control plane stores, so that a restart, or another
+/// replica, goes on where the last one was.
 ///
-/// A root is published before it signs, so that every peer trusts it by the time it meets a certificate of it, and stays
-/// trusted after it has stopped signing until its last certificate has ended.
+/// A root is published before it signs, so that every peer trusts it by the time it meets a certificate of it, and
+/// stays trusted after it has stopped signing until its last certificate has ended.
 package struct AuthorityState: Sendable, Hashable, Codable {
     package enum Phase: String, Sendable, Hashable, Codable, CaseIterable {
         /// Trusted; does not sign yet.
@@ -53,11 +53,13 @@ package struct AuthorityState: Sendable, Hashable, Codable {
     package func validate(trustDomain expected: String) throws(InvalidState) {
         guard trustDomain == expected else {
             throw InvalidState(
-                description: "trustDomain is '\(trustDomain)', expected '\(expected)': a mesh keeps its trust domain; delete the "
+                description:
+                    "trustDomain is '\(trustDomain)', expected '\(expected)': a mesh keeps its trust domain; delete the "
                     + "stored authority to begin a new one")
         }
         guard roots.filter({ $0.phase == .signing }).count == 1 else {
-            throw InvalidState(description: "roots has \(roots.filter { $0.phase == .signing }.count) that sign, expected one")
+            throw InvalidState(
+                description: "roots has \(roots.filter { $0.phase == .signing }.count) that sign, expected one")
         }
         for (index, root) in roots.enumerated() {
             guard root.certificateDER != nil else {
@@ -104,7 +106,8 @@ package struct AuthorityState: Sendable, Hashable, Codable {
     private static func entry(_ root: SigningRoot, phase: Phase, now: Timestamp) throws -> Root {
         guard let notAfter = root.notAfter else { throw InvalidState(description: "the new root is not a certificate") }
         return Root(
-            certificate: PEM.bundle([root.certificateDER]), privateKey: PEM.privateKey(root.privateKeyDER), phase: phase,
+            certificate: PEM.bundle([root.certificateDER]), privateKey: PEM.privateKey(root.privateKeyDER),
+            phase: phase,
             since: now, notAfter: notAfter)
     }
 }
@@ -154,7 +157,9 @@ package struct RootRotation: Sendable, Hashable {
         }
         let due = signing.notAfter.advanced(bySeconds: -leadSeconds)
         if state.rotationRequested || now >= due { return .publish }
-        let forgetting = state.roots.filter { $0.phase == .retired }.map { $0.since.advanced(bySeconds: retentionSeconds) }
+        let forgetting = state.roots.filter { $0.phase == .retired }.map {
+            $0.since.advanced(bySeconds: retentionSeconds)
+        }
         return .wait(until: ([due] + forgetting).min() ?? due)
     }
 }

@@ -6,8 +6,8 @@ internal import X509
 
 /// Signs with one root. A value: rotation makes another one.
 ///
-/// What it issues are X.509-SVIDs (SPIFFE X509-SVID §3 to §5): the SPIFFE ID as the only URI in a critical subject alternative
-/// name, an empty subject, no CA, digital signature as the only key usage.
+/// What it issues are X.509-SVIDs (SPIFFE X509-SVID §3 to §5): the SPIFFE ID as the only URI in a critical subject
+/// alternative name, an empty subject, no CA, digital signature as the only key usage.
 package struct CertificateAuthority: Sendable {
     package struct Limits: Sendable, Hashable {
         /// What a leaf lives when its requester does not ask for less.
@@ -61,7 +61,8 @@ package struct CertificateAuthority: Sendable {
     ) throws(CertificateRefusal) -> IssuedCertificate {
         let request = try CheckedRequest(requestDER: requestDER, identity: identity)
         return try issue(
-            publicKey: request.publicKey, identity: identity, dnsNames: dnsNames, lifetimeSeconds: lifetimeSeconds, now: now)
+            publicKey: request.publicKey, identity: identity, dnsNames: dnsNames, lifetimeSeconds: lifetimeSeconds,
+            now: now)
     }
 
     /// A certificate and its key for a server within this process.
@@ -72,11 +73,13 @@ package struct CertificateAuthority: Sendable {
     }
 
     private func issue(
-        publicKey: Certificate.PublicKey, identity: SPIFFEID, dnsNames: [String], lifetimeSeconds: Int64?, now: Timestamp
+        publicKey: Certificate.PublicKey, identity: SPIFFEID, dnsNames: [String], lifetimeSeconds: Int64?,
+        now: Timestamp
     ) throws(CertificateRefusal) -> IssuedCertificate {
         guard identity.trustDomain == trustDomain, !identity.path.isEmpty else {
             throw CertificateRefusal(
-                .unexpectedContent, "'\(identity)' is not an identity of a workload of the trust domain '\(trustDomain)'")
+                .unexpectedContent,
+                "'\(identity)' is not an identity of a workload of the trust domain '\(trustDomain)'")
         }
         var lifetime = limits.leafLifetimeSeconds
         if let lifetimeSeconds, lifetimeSeconds > 0 {

@@ -76,7 +76,8 @@ struct CheckedRequest {
         }
         for attribute in request.attributes {
             guard attribute.oid == .CSRAttributes.extensionRequest else {
-                throw CertificateRefusal(.unexpectedContent, "the request has the attribute \(attribute.oid), expected none")
+                throw CertificateRefusal(
+                    .unexpectedContent, "the request has the attribute \(attribute.oid), expected none")
             }
         }
         let extensions: Certificate.Extensions?
@@ -88,13 +89,15 @@ struct CheckedRequest {
         for wanted in extensions ?? .init() {
             guard wanted.oid == .X509ExtensionID.subjectAlternativeName else {
                 throw CertificateRefusal(
-                    .unexpectedContent, "the request asks for the extension \(wanted.oid), which is the authority's to set")
+                    .unexpectedContent,
+                    "the request asks for the extension \(wanted.oid), which is the authority's to set")
             }
             guard let names = try? SubjectAlternativeNames(wanted),
                 Array(names) == [.uniformResourceIdentifier(identity.description)]
             else {
                 throw CertificateRefusal(
-                    .unexpectedContent, "the request asks for other names than '\(identity)', which is the one it may have")
+                    .unexpectedContent,
+                    "the request asks for other names than '\(identity)', which is the one it may have")
             }
         }
         self.publicKey = request.publicKey

@@ -1,10 +1,10 @@
 package import MeshCore
 
-/// When a certificate is renewed: at half its life, give or take a tenth of it, so that sidecars which started together do not
-/// ask together; and again with growing pauses after a failure, as long as it takes.
+/// When a certificate is renewed: at half its life, give or take a tenth of it, so that sidecars which started together
+/// do not ask together; and again with growing pauses after a failure, as long as it takes.
 ///
-/// Decisions use the wall clock, because a certificate's end does: the owner wakes at least every 60 s and asks again, so
-/// that a clock that jumps, or a machine that slept, delays a renewal by a minute at most.
+/// Decisions use the wall clock, because a certificate's end does: the owner wakes at least every 60 s and asks again,
+/// so that a clock that jumps, or a machine that slept, delays a renewal by a minute at most.
 package struct RenewalSchedule: Sendable, Hashable {
     package enum Decision: Sendable, Hashable {
         case renewNow
@@ -37,8 +37,8 @@ package struct RenewalSchedule: Sendable, Hashable {
     package func isExpired(at now: Timestamp) -> Bool { now >= notAfter }
 
     package func decide(now: Timestamp) -> Decision {
-        // A clock set back to before the certificate began makes its whole schedule meaningless: a new one is asked for, and
-        // the pause after a failure is kept only as long as the clock shows it to be one.
+        // A clock set back to before the certificate began makes its whole schedule meaningless: a new one is asked
+        // for, and the pause after a failure is kept only as long as the clock shows it to be one.
         let due = now < notBefore ? now : renewAt
         guard now >= due else { return wait(until: due, now: now) }
         if let retryAt, retryAt > now, retryAt.milliseconds(since: now) <= Self.longestRetryMilliseconds * 2 {
@@ -47,8 +47,8 @@ package struct RenewalSchedule: Sendable, Hashable {
         return .renewNow
     }
 
-    /// A renewal failed: the next try comes after 1 s, 2 s, 4 s … 300 s, each between half and all of that, but never later
-    /// than a tenth of the life that is left.
+    /// A renewal failed: the next try comes after 1 s, 2 s, 4 s … 300 s, each between half and all of that, but never
+    /// later than a tenth of the life that is left.
     package mutating func failed(now: Timestamp, random: Double) {
         failures += 1
         let doubled = Self.shortestRetryMilliseconds << Int64(min(failures - 1, 20))

@@ -2,9 +2,11 @@ package import MeshCore
 internal import SwiftASN1
 internal import X509
 
-/// Checks a leaf against the rules of SPIFFE X509-SVID §2 to §5 and against one root, without a network or a clock of its own.
+/// Checks a leaf against the rules of SPIFFE X509-SVID §2 to §5 and against one root, without a network or a clock of
+/// its own.
 ///
-/// The data path leaves chains to TLS; this is for what is received as a document: a certificate just issued, a stored state.
+/// The data path leaves chains to TLS; this is for what is received as a document: a certificate just issued, a stored
+/// state.
 package enum SVIDVerifier {
     package struct Failure: Error, Equatable, CustomStringConvertible {
         package let description: String
@@ -31,7 +33,9 @@ package enum SVIDVerifier {
                 leaf.extensions[oid: .X509ExtensionID.keyUsage]?.critical == true
             else {
                 throw Failure(
-                    description: "the leaf's key usage must be critical, with digitalSignature and without certificate or CRL signing")
+                    description:
+                        "the leaf's key usage must be critical, with digitalSignature and without certificate or CRL signing"
+                )
             }
             if let extended = try leaf.extensions.extendedKeyUsage {
                 guard extended.contains(.serverAuth), extended.contains(.clientAuth) else {
@@ -49,7 +53,9 @@ package enum SVIDVerifier {
         guard now <= notAfter else { throw Failure(description: "the leaf ended at \(notAfter), it is \(now)") }
         for der in roots {
             let root = try parse(der, as: "a root")
-            guard root.subject == leaf.issuer, root.publicKey.isValidSignature(leaf.signature, for: leaf) else { continue }
+            guard root.subject == leaf.issuer, root.publicKey.isValidSignature(leaf.signature, for: leaf) else {
+                continue
+            }
             guard now <= Timestamp(root.notValidAfter) else {
                 throw Failure(description: "the root '\(root.subject)' ended at \(Timestamp(root.notValidAfter))")
             }

@@ -31,7 +31,8 @@ package struct SigningRoot: Sendable, Hashable {
         }
         let certificate = try Certificate(
             version: .v3, serialNumber: serial, publicKey: publicKey,
-            notValidBefore: now.advanced(bySeconds: -30).date, notValidAfter: now.advanced(bySeconds: lifetimeSeconds).date,
+            notValidBefore: now.advanced(bySeconds: -30).date,
+            notValidAfter: now.advanced(bySeconds: lifetimeSeconds).date,
             issuer: subject, subject: subject, signatureAlgorithm: .ecdsaWithSHA256,
             extensions: try Certificate.Extensions {
                 Critical(BasicConstraints.isCertificateAuthority(maxPathLength: 0))

@@ -39,7 +39,8 @@ enum ControlProcess {
         let plane = try ControlPlane(
             settings: controlPlaneSettings(settings), source: source, reviewer: PlatformTokenReviewer(api: client),
             storage: SecretAuthorityStorage(api: client, namespace: settings.namespace), surroundings: surroundings)
-        logger.notice("apus-control \(ApusVersion.current) starts", metadata: ["trust_domain": "\(settings.mesh.trustDomain)"])
+        logger.notice(
+            "apus-control \(ApusVersion.current) starts", metadata: ["trust_domain": "\(settings.mesh.trustDomain)"])
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await plane.run() }
             group.addTask { try await webhook.run() }
@@ -67,8 +68,10 @@ enum ControlProcess {
         result.queryAddress = SocketAddress(.any6, settings.queryPort)
         result.namespace = settings.namespace
         let name = MeshInstallation.controlName
-        result.dnsNames = ["", ".\(settings.namespace)", ".\(settings.namespace).svc", ".\(settings.namespace).svc.cluster.local"]
-            .map { name + $0 }
+        result.dnsNames = [
+            "", ".\(settings.namespace)", ".\(settings.namespace).svc", ".\(settings.namespace).svc.cluster.local",
+        ]
+        .map { name + $0 }
         result.authority.limits = CertificateAuthority.Limits(leafLifetimeSeconds: settings.leafLifetimeSeconds)
         result.authority.rootLifetimeSeconds = settings.rootLifetimeSeconds
         // A root that lives for less than the usual lead is renewed when a tenth of its life is left.
@@ -104,7 +107,9 @@ extension KubernetesCatalogSource {
         let now = DispatchTime.now().uptimeNanoseconds
         let informers = informers
         func add(_ kind: MetricsPage.Kind, _ name: String, _ help: String, _ value: (InformerStatus) -> Double) {
-            page.add(kind, "apus_control_informer_\(name)", help, label: "kind", informers.map { ($0.name, value($0.status)) })
+            page.add(
+                kind, "apus_control_informer_\(name)", help, label: "kind",
+                informers.map { ($0.name, value($0.status)) })
         }
         add(.gauge, "synchronized", "Whether the first list of a kind has come.") { $0.isSynchronized ? 1 : 0 }
         add(.gauge, "silence_milliseconds", "How long the API has said nothing of a kind, bookmarks included.") {

@@ -49,7 +49,8 @@ struct ControlSettings {
         let trustDomain = setting(flags.trustDomain, "APUS_TRUST_DOMAIN", "cluster.local")
         guard (try? SPIFFEID(parsing: "spiffe://\(trustDomain)"))?.path.isEmpty == true else {
             throw InvalidSetting(
-                description: "--trust-domain (APUS_TRUST_DOMAIN) is '\(trustDomain)', expected a name such as cluster.local")
+                description:
+                    "--trust-domain (APUS_TRUST_DOMAIN) is '\(trustDomain)', expected a name such as cluster.local")
         }
         mesh = MeshSettings(
             trustDomain: trustDomain, plaintext: try choice(flags.plaintext, "plaintext", "APUS_PLAINTEXT", .strict),

@@ -2,8 +2,8 @@ import Foundation
 import MeshControl
 import MeshKubernetes
 
-/// The authority's state in the Secret `apus-ca`, and the trusted roots in the ConfigMap `apus-trust-bundle`, both in the control
-/// plane's own namespace.
+/// The authority's state in the Secret `apus-ca`, and the trusted roots in the ConfigMap `apus-trust-bundle`, both in
+/// the control plane's own namespace.
 struct SecretAuthorityStorage: AuthorityStorage {
     static let secretName = "apus-ca"
     static let stateKey = "authority.json"
@@ -27,7 +27,8 @@ struct SecretAuthorityStorage: AuthorityStorage {
         }
         guard let text = secret.json[path: "data", Self.stateKey]?.string, let data = Data(base64Encoded: text) else {
             throw UnusableSecret(
-                description: "the secret \(namespace)/\(Self.secretName) has no base64 text at data.\(Self.stateKey); delete the "
+                description:
+                    "the secret \(namespace)/\(Self.secretName) has no base64 text at data.\(Self.stateKey); delete the "
                     + "secret to begin a new mesh identity, or restore it")
         }
         return StoredAuthority(document: Array(data), version: secret.resourceVersion)

@@ -27,7 +27,9 @@ struct CatalogTests {
         #expect(catalog.destination(for: SocketAddress(vip, 80)) == .service(cart, port: 80))
         #expect(catalog.destination(for: SocketAddress(try address("fd00::1"), 80)) == .service(cart, port: 80))
         #expect(catalog.destination(for: SocketAddress(vip, 81)) == .unknown)
-        #expect(catalog.destination(for: SocketAddress(try address("10.1.0.7"), 9999)) == .workload(try workload(pod, ["10.1.0.7"])))
+        #expect(
+            catalog.destination(for: SocketAddress(try address("10.1.0.7"), 9999))
+                == .workload(try workload(pod, ["10.1.0.7"])))
         #expect(catalog.destination(for: SocketAddress(try address("1.2.3.4"), 80)) == .unknown)
     }
 
@@ -54,7 +56,9 @@ struct CatalogTests {
         #expect(catalog.apply(.synchronized) == [])
     }
 
-    @Test("An address that passes from one pod or service to another leads to whoever has it, in whichever order the events come")
+    @Test(
+        "An address that passes from one pod or service to another leads to whoever has it, in whichever order the events come"
+    )
     func passing() throws {
         var catalog = Catalog()
         let next = ObjectName(namespace: "shop", name: "till-1")

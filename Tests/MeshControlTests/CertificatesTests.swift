@@ -14,7 +14,8 @@ struct AuthorityKeeperTests {
         settings.rootLifetimeSeconds = 100 * 86_400
         settings.rotation = RootRotation(leadSeconds: 10 * 86_400)
         return AuthorityKeeper(
-            settings: settings, storage: storage, now: { [clock] in clock.now }, everyPeerIsCurrent: { true }, changed: changed)
+            settings: settings, storage: storage, now: { [clock] in clock.now }, everyPeerIsCurrent: { true },
+            changed: changed)
     }
 
     @Test("The first control plane makes a root; a restarted one and a second one read it")
@@ -40,7 +41,9 @@ struct AuthorityKeeperTests {
         #expect(keepers.allSatisfy { $0.current != nil })
     }
 
-    @Test("A root near its end is followed: published first, signing an hour later, the old one forgotten a day after that")
+    @Test(
+        "A root near its end is followed: published first, signing an hour later, the old one forgotten a day after that"
+    )
     func rotation() async throws {
         let changes = Mutex<[Int]>([])
         let keeper = keeper { current in changes.withLock { $0.append(current.trusted.roots.count) } }
@@ -119,15 +122,18 @@ struct SigningServiceTests {
             settings: AuthorityKeeper.Settings(trustDomain: "cluster.local"), storage: MemoryStorage(),
             now: { [clock] in clock.now }, everyPeerIsCurrent: { true }, changed: { _ in })
         if loaded { try await keeper.step() }
-        return SigningService(authority: keeper, reviewer: FakeReviewer(), limits: limits, now: { [clock] in clock.now })
+        return SigningService(
+            authority: keeper, reviewer: FakeReviewer(), limits: limits, now: { [clock] in clock.now })
     }
 
     @Test("The identity is the reviewed service account's, whoever asks")
     func signs() async throws {
         let service = try await service()
         let request = try CertificateRequest().requestDER
-        let signed = try await service.sign(requestDER: request, token: "system:serviceaccount:shop:cart", lifetimeSeconds: 3600)
-            .get()
+        let signed = try await service.sign(
+            requestDER: request, token: "system:serviceaccount:shop:cart", lifetimeSeconds: 3600
+        )
+        .get()
         #expect(signed.certificate.identity.description == "spiffe://cluster.local/ns/shop/sa/cart")
         #expect(signed.certificate.notAfter.seconds(since: clock.now) == 3600)
         let leaf = try #require(signed.certificate.chain.first)
@@ -141,7 +147,8 @@ struct SigningServiceTests {
         "Each refusal has its outcome and its reason",
         arguments: [
             ("rejected:expired", SigningService.Outcome.unauthenticated, "expired"), ("", .unauthenticated, "0 bytes"),
-            (String(repeating: "a", count: 20_000), .unauthenticated, "20000 bytes"), ("away", .unavailable, "could not be asked"),
+            (String(repeating: "a", count: 20_000), .unauthenticated, "20000 bytes"),
+            ("away", .unavailable, "could not be asked"),
             ("alice", .unauthenticated, "expected a service account"),
             ("system:serviceaccount:shop", .unauthenticated, "expected a service account"),
             ("system:serviceaccount:shop:cart:x", .unauthenticated, "expected a service account"),
@@ -169,7 +176,11 @@ struct SigningServiceTests {
         if case .failure(let refusal) = bad { #expect(refusal.outcome == .invalidRequest) }
         let early = await (try service(loaded: false)).sign(
             requestDER: try CertificateRequest().requestDER, token: good, lifetimeSeconds: 0)
-        if case .failure(let refusal) = early { #expect(refusal.outcome == .unavailable) } else { Issue.record("signed") }
+        if case .failure(let refusal) = early {
+            #expect(refusal.outcome == .unavailable)
+        } else {
+            Issue.record("signed")
+        }
     }
 
     @Test("The gate lets through what it may, keeps the rest in order, turns away beyond its queue, and forgets nobody")

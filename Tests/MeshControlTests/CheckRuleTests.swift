@@ -49,7 +49,8 @@ struct CheckRuleTests {
     @Test(
         "Ends of certificates",
         arguments: [
-            (20 * 86_400, 86_400, [CheckFinding.Result.warning]), (-1, 86_400, [.failed]), (1000 * 86_400, 600, [.failed]),
+            (20 * 86_400, 86_400, [CheckFinding.Result.warning]), (-1, 86_400, [.failed]),
+            (1000 * 86_400, 600, [.failed]),
             (1000 * 86_400, 86_400, []),
         ] as [(Int64, Int64, [CheckFinding.Result])])
     func certificates(rootSeconds: Int64, servingSeconds: Int64, results: [CheckFinding.Result]) {
@@ -71,7 +72,8 @@ struct CheckRuleTests {
         let found = findings { overview in
             for (name, isMeshed) in [("cart-1", true), ("plain-1", false)] {
                 overview.apply([
-                    .workload(Workload(pod: ObjectName(namespace: "shop", name: name), addresses: [], isMeshed: isMeshed))
+                    .workload(
+                        Workload(pod: ObjectName(namespace: "shop", name: name), addresses: [], isMeshed: isMeshed))
                 ])
             }
         }

@@ -16,7 +16,8 @@ struct ControlPlaneTests {
     static func pod(_ name: String, _ account: String, _ last: UInt32, service: ObjectName? = nil) -> Workload {
         Workload(
             pod: ObjectName(namespace: "shop", name: name), addresses: [IPAddress(v4: 0x0a01_0000 | last)],
-            identity: SPIFFEID(trustDomain: "cluster.local", namespace: "shop", serviceAccount: account), isMeshed: true,
+            identity: SPIFFEID(trustDomain: "cluster.local", namespace: "shop", serviceAccount: account),
+            isMeshed: true,
             owner: account, node: "here", service: service)
     }
 
@@ -105,7 +106,8 @@ struct ControlPlaneTests {
             source.tell(.endpointRemoved(service: Self.cart, address: Self.endpoint(7).address))
             #expect(try await eventually { sidecar.state.endpoints[Self.cart] == [Self.endpoint(8).address] })
 
-            source.tell(.serviceRemoved(Self.cart), .endpointRemoved(service: Self.cart, address: Self.endpoint(8).address))
+            source.tell(
+                .serviceRemoved(Self.cart), .endpointRemoved(service: Self.cart, address: Self.endpoint(8).address))
             #expect(try await eventually { sidecar.state.destinations[Self.vip] == .unknown })
 
             let pod = SocketAddress(Self.endpoint(9).address, 8080)
@@ -116,7 +118,9 @@ struct ControlPlaneTests {
         }
     }
 
-    @Test("A sidecar may open no stream for a pod that its identity is not of, and gets no certificate for a token that is refused")
+    @Test(
+        "A sidecar may open no stream for a pod that its identity is not of, and gets no certificate for a token that is refused"
+    )
     func refused() async throws {
         let other = Self.pod("vault-1", "vault", 2)
         let source = ScriptedSource([.workload(Self.caller), .workload(other), .synchronized])
@@ -143,7 +147,9 @@ struct ControlPlaneTests {
         }
     }
 
-    @Test("A sidecar that is faster than the word of its pod is let in, and sent away if the pod turns out to be another's")
+    @Test(
+        "A sidecar that is faster than the word of its pod is let in, and sent away if the pod turns out to be another's"
+    )
     func early() async throws {
         let source = ScriptedSource([.synchronized])
         try await withControlPlane(source) { plane in
@@ -167,14 +173,18 @@ struct ControlPlaneTests {
         }
     }
 
-    @Test("A restarted control plane has the same roots, and a sidecar that kept its state is told what changed meanwhile")
+    @Test(
+        "A restarted control plane has the same roots, and a sidecar that kept its state is told what changed meanwhile"
+    )
     func restart() async throws {
         let storage = MemoryStorage()
         let objects: [CatalogEvent] = [.workload(Self.caller), .service(Self.cartService), .endpoint(Self.endpoint(7))]
         var kept: FakeSidecar?
         var port: UInt16 = 0
         var roots: [[UInt8]] = []
-        try await withControlPlane(ScriptedSource(objects + [.endpoint(Self.endpoint(8)), .synchronized]), storage: storage) { plane in
+        try await withControlPlane(
+            ScriptedSource(objects + [.endpoint(Self.endpoint(8)), .synchronized]), storage: storage
+        ) { plane in
             let sidecar = try await startSidecar(plane)
             sidecar.subscribe(Self.vip)
             #expect(try await eventually { sidecar.state.endpoints[Self.cart]?.count == 2 })
@@ -210,10 +220,13 @@ struct ControlPlaneTests {
         }
     }
 
-    @Test("What sidecars report appears in status, stat, edges, sidecars and check, and the metrics are good Prometheus text")
+    @Test(
+        "What sidecars report appears in status, stat, edges, sidecars and check, and the metrics are good Prometheus text"
+    )
     func reports() async throws {
         let source = ScriptedSource([
-            .workload(Self.caller), .service(Self.cartService), .endpoint(Self.endpoint(7)), .endpoint(Self.endpoint(8)),
+            .workload(Self.caller), .service(Self.cartService), .endpoint(Self.endpoint(7)),
+            .endpoint(Self.endpoint(8)),
             .synchronized,
         ])
         try await withControlPlane(source) { plane in
@@ -226,8 +239,12 @@ struct ControlPlaneTests {
                 edges: [
                     EdgeDelta(
                         reporter: .source, destination: EdgePeer(identity: Self.endpoint(7).workload?.identity),
-                        destinationService: Self.cart, destinationPort: 80, applicationProtocol: .http1, isSecured: true,
-                        requests: [RequestCount(status: 200, count: 99), RequestCount(status: 503, reason: "connect_failed", count: 1)],
+                        destinationService: Self.cart, destinationPort: 80, applicationProtocol: .http1,
+                        isSecured: true,
+                        requests: [
+                            RequestCount(status: 200, count: 99),
+                            RequestCount(status: 503, reason: "connect_failed", count: 1),
+                        ],
                         latency: LatencyBuckets(buckets: [.init(index: 60, count: 100)], sum: 1_000_000), retries: 3)
                 ],
                 ejections: [
@@ -240,7 +257,8 @@ struct ControlPlaneTests {
             #expect(
                 try await eventually {
                     status = try JSONDecoder().decode(StatusReport.self, from: await get(plane, "/api/v1/status").body)
-                    return status?.services.first?.ejectedEndpoints == 1 && status?.sidecars.first?.synchronization == .current
+                    return status?.services.first?.ejectedEndpoints == 1
+                        && status?.sidecars.first?.synchronization == .current
                 })
             let service = try #require(status?.services.first)
             #expect(service.verdict == .degraded)
@@ -254,12 +272,14 @@ struct ControlPlaneTests {
 
             let stat = try JSONDecoder().decode(StatReport.self, from: await get(plane, "/api/v1/stat?to=cart").body)
             #expect(stat.rows.map(\.responses) == [["2xx": 99, "connect_failed": 1]])
-            let none = try JSONDecoder().decode(StatReport.self, from: await get(plane, "/api/v1/stat?namespace=bank").body)
+            let none = try JSONDecoder().decode(
+                StatReport.self, from: await get(plane, "/api/v1/stat?namespace=bank").body)
             #expect(none.rows.isEmpty)
             let edges = try JSONDecoder().decode(EdgesReport.self, from: await get(plane, "/api/v1/edges").body)
             #expect(edges.edges.map(\.security) == [.mutualTLS])
             #expect(edges.edges.first?.destination.identity == "spiffe://cluster.local/ns/shop/sa/cart")
-            let sidecars = try JSONDecoder().decode(SidecarsReport.self, from: await get(plane, "/api/v1/sidecars").body)
+            let sidecars = try JSONDecoder().decode(
+                SidecarsReport.self, from: await get(plane, "/api/v1/sidecars").body)
             #expect(sidecars.sidecars.count == 1)
             let check = try JSONDecoder().decode(CheckReport.self, from: await get(plane, "/api/v1/check").body)
             #expect(check.isPassed)
@@ -270,7 +290,9 @@ struct ControlPlaneTests {
             #expect(metrics.status == 200)
             let objections = try promtool(metrics.body)
             #expect(objections == "")
-            #expect(String(decoding: metrics.body, as: UTF8.self).contains("apus_control_certificate_requests_total{outcome=\"issued\"} 1\n"))
+            #expect(
+                String(decoding: metrics.body, as: UTF8.self).contains(
+                    "apus_control_certificate_requests_total{outcome=\"issued\"} 1\n"))
         }
     }
 

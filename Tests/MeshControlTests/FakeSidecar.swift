@@ -39,7 +39,8 @@ struct Learnt: Sendable {
 
 /// The control plane's client ends, as a sidecar uses them: certificate, then discovery and telemetry over one channel.
 final class FakeSidecar: Sendable {
-    static let control = SPIFFEID(trustDomain: "cluster.local", namespace: "apus-system", serviceAccount: "apus-control")
+    static let control = SPIFFEID(
+        trustDomain: "cluster.local", namespace: "apus-system", serviceAccount: "apus-control")
 
     let pod: ObjectName
     let serviceAccount: String
@@ -79,7 +80,8 @@ final class FakeSidecar: Sendable {
                 do {
                     let tls = try TLSContext.client(identity: nil, trustRoots: roots, alpn: ["h2"])
                     client.sign(
-                        certificateRequest: request.requestDER, token: token, lifetimeSeconds: 0, address: address, tls: tls
+                        certificateRequest: request.requestDER, token: token, lifetimeSeconds: 0, address: address,
+                        tls: tls
                     ) { result in
                         continuation.resume(with: result.mapError { NoCertificate(description: $0.description) })
                     }

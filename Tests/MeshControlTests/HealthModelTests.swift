@@ -11,7 +11,8 @@ struct HealthModelTests {
 
     var reporter: Workload {
         Workload(
-            pod: pod, addresses: [], identity: SPIFFEID(trustDomain: "cluster.local", namespace: "shop", serviceAccount: "checkout"),
+            pod: pod, addresses: [],
+            identity: SPIFFEID(trustDomain: "cluster.local", namespace: "shop", serviceAccount: "checkout"),
             isMeshed: true, owner: "checkout")
     }
 
@@ -33,8 +34,11 @@ struct HealthModelTests {
         EdgeDelta(
             reporter: reporter, source: source, destinationService: service ?? catalog, destinationPort: 80,
             applicationProtocol: .http1, isSecured: secured,
-            requests: [RequestCount(status: 200, count: good), RequestCount(status: 503, count: bad)].filter { $0.count > 0 },
-            latency: LatencyBuckets(buckets: latency.sorted { $0.key < $1.key }.map { .init(index: $0.key, count: $0.value) }))
+            requests: [RequestCount(status: 200, count: good), RequestCount(status: 503, count: bad)].filter {
+                $0.count > 0
+            },
+            latency: LatencyBuckets(
+                buckets: latency.sorted { $0.key < $1.key }.map { .init(index: $0.key, count: $0.value) }))
     }
 
     func report(_ edges: [EdgeDelta], ejections: [EjectionReport] = []) -> TelemetryReport {
@@ -45,7 +49,8 @@ struct HealthModelTests {
     func window() {
         var model = model()
         for second in Int64(100)..<160 {
-            model.ingest(report([delta(good: 9, bad: 1, latency: [10: 9, 400: 1])]), reporter: reporter, now: clock(second))
+            model.ingest(
+                report([delta(good: 9, bad: 1, latency: [10: 9, 400: 1])]), reporter: reporter, now: clock(second))
         }
         let full = model.observation(of: catalog, now: clock(159))
         #expect(full.requests == 600)
@@ -67,7 +72,8 @@ struct HealthModelTests {
             model.ingest(report([delta(good: 7)]), reporter: reporter, now: clock(second))
         }
         #expect(model.observation(of: catalog, now: clock(104)).figures.requestsPerSecond == 7)
-        #expect(model.stat(from: nil, to: nil, namespace: nil, now: clock(104)).rows.first?.figures.requestsPerSecond == 7)
+        #expect(
+            model.stat(from: nil, to: nil, namespace: nil, now: clock(104)).rows.first?.figures.requestsPerSecond == 7)
         #expect(model.edges(namespace: nil, now: clock(104)).edges.first?.requestsPerSecond == 7)
         #expect(model.observation(of: catalog, now: clock(109)).figures.requestsPerSecond == 3.5)
     }
@@ -75,11 +81,14 @@ struct HealthModelTests {
     @Test("A request that both ends report counts once; callers without a sidecar are counted by the service's own")
     func both() {
         var model = model()
-        let served = Workload(pod: ObjectName(namespace: "shop", name: "catalog-1"), addresses: [], owner: "catalog", service: catalog)
+        let served = Workload(
+            pod: ObjectName(namespace: "shop", name: "catalog-1"), addresses: [], owner: "catalog", service: catalog)
         let identity = reporter.identity
         model.ingest(report([delta(good: 10)]), reporter: reporter, now: clock(5))
         var other = report([
-            delta(good: 10, reporter: .destination, source: EdgePeer(namespace: "shop", owner: "checkout", identity: identity)),
+            delta(
+                good: 10, reporter: .destination,
+                source: EdgePeer(namespace: "shop", owner: "checkout", identity: identity)),
             delta(good: 3, reporter: .destination, source: EdgePeer(address: .loopback4), secured: false),
         ])
         other.pod = served.pod
@@ -94,10 +103,15 @@ struct HealthModelTests {
     @Test("A sidecar's claim about its own end is not believed: the catalog says who it is")
     func claims() {
         var model = model()
-        let claim = EdgePeer(namespace: "bank", owner: "vault", identity: SPIFFEID(trustDomain: "x", namespace: "a", serviceAccount: "b"))
+        let claim = EdgePeer(
+            namespace: "bank", owner: "vault", identity: SPIFFEID(trustDomain: "x", namespace: "a", serviceAccount: "b")
+        )
         model.ingest(report([delta(good: 1, source: claim)]), reporter: reporter, now: clock(5))
         let row = model.stat(from: nil, to: nil, namespace: nil, now: clock(5)).rows.first
-        #expect(row?.source == TrafficParty(namespace: "shop", name: "checkout", identity: "spiffe://cluster.local/ns/shop/sa/checkout"))
+        #expect(
+            row?.source
+                == TrafficParty(
+                    namespace: "shop", name: "checkout", identity: "spiffe://cluster.local/ns/shop/sa/checkout"))
     }
 
     @Test("Edges are limited: what has no room is counted, what is idle for ten minutes makes room")
@@ -150,7 +164,8 @@ struct HealthModelTests {
     func ejections() {
         var model = model()
         let ejection = EjectionReport(
-            service: catalog, address: .loopback4, sinceUnixMilliseconds: 1_800_000_000_000, why: "5 consecutive failures")
+            service: catalog, address: .loopback4, sinceUnixMilliseconds: 1_800_000_000_000,
+            why: "5 consecutive failures")
         model.ingest(report([], ejections: [ejection]), reporter: reporter, now: clock(1))
         #expect(model.ejectionsByService()[catalog]?.map(\.caller) == ["shop/checkout"])
         model.ingest(report([]), reporter: reporter, now: clock(2))

@@ -21,7 +21,9 @@ struct VerdictRuleTests {
         return service
     }
 
-    func ejection(_ last: UInt32, by caller: String = "shop/checkout", since: String = "2026-11-22T12:01:30Z") -> EndpointEjection {
+    func ejection(_ last: UInt32, by caller: String = "shop/checkout", since: String = "2026-11-22T12:01:30Z")
+        -> EndpointEjection
+    {
         EndpointEjection(
             address: address(last), caller: caller, since: Timestamp(since) ?? now, why: "5 consecutive failures")
     }

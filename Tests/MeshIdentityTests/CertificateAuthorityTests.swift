@@ -25,7 +25,8 @@ struct CertificateAuthorityTests {
             .write(toFile: directory.path("other.pem"), atomically: true, encoding: .utf8)
         for purpose in ["sslserver", "sslclient"] {
             let good = try openssl(
-                "verify", "-x509_strict", "-purpose", purpose, "-CAfile", directory.path("root.pem"), directory.path("leaf.pem"))
+                "verify", "-x509_strict", "-purpose", purpose, "-CAfile", directory.path("root.pem"),
+                directory.path("leaf.pem"))
             #expect(good.status == 0, "\(good.output)")
         }
         let bad = try openssl("verify", "-CAfile", directory.path("other.pem"), directory.path("leaf.pem"))
@@ -39,7 +40,10 @@ struct CertificateAuthorityTests {
         try PEM.bundle(issued.chain).write(toFile: directory.path("leaf.pem"), atomically: true, encoding: .utf8)
         let text = try openssl("x509", "-in", directory.path("leaf.pem"), "-noout", "-text").output
         #expect(text.contains("Subject: \n"))
-        #expect(text.contains("X509v3 Subject Alternative Name: critical\n                URI:spiffe://cluster.local/ns/shop/sa/cart\n"))
+        #expect(
+            text.contains(
+                "X509v3 Subject Alternative Name: critical\n                URI:spiffe://cluster.local/ns/shop/sa/cart\n"
+            ))
         #expect(text.contains("X509v3 Basic Constraints: critical\n                CA:FALSE"))
         #expect(text.contains("X509v3 Key Usage: critical\n                Digital Signature\n"))
         #expect(text.contains("TLS Web Server Authentication, TLS Web Client Authentication"))
@@ -54,10 +58,14 @@ struct CertificateAuthorityTests {
         let directory = try TemporaryDirectory()
         let serving = try authority().issueServing(
             identity: identity, dnsNames: ["apus-control.apus-system.svc", "localhost"], now: now)
-        try PEM.bundle(serving.certificate.chain).write(toFile: directory.path("leaf.pem"), atomically: true, encoding: .utf8)
-        try PEM.privateKey(serving.privateKeyDER).write(toFile: directory.path("key.pem"), atomically: true, encoding: .utf8)
+        try PEM.bundle(serving.certificate.chain).write(
+            toFile: directory.path("leaf.pem"), atomically: true, encoding: .utf8)
+        try PEM.privateKey(serving.privateKeyDER).write(
+            toFile: directory.path("key.pem"), atomically: true, encoding: .utf8)
         let text = try openssl("x509", "-in", directory.path("leaf.pem"), "-noout", "-text").output
-        #expect(text.contains("URI:spiffe://cluster.local/ns/shop/sa/cart, DNS:apus-control.apus-system.svc, DNS:localhost"))
+        #expect(
+            text.contains("URI:spiffe://cluster.local/ns/shop/sa/cart, DNS:apus-control.apus-system.svc, DNS:localhost")
+        )
         let fromKey = try openssl("pkey", "-in", directory.path("key.pem"), "-pubout")
         let fromLeaf = try openssl("x509", "-in", directory.path("leaf.pem"), "-noout", "-pubkey")
         #expect(fromKey.status == 0)
@@ -80,7 +88,8 @@ struct CertificateAuthorityTests {
         let request = try CertificateRequest().requestDER
         func seconds(_ asked: Int64?, root: Int64 = 86_400 * 365) throws -> Int64 {
             try authority(lifetimeSeconds: root)
-                .sign(requestDER: request, identity: identity, lifetimeSeconds: asked, now: now).notAfter.seconds(since: now)
+                .sign(requestDER: request, identity: identity, lifetimeSeconds: asked, now: now).notAfter.seconds(
+                    since: now)
         }
         #expect(try seconds(nil) == 86_400)
         #expect(try seconds(3600) == 3600)
@@ -100,7 +109,8 @@ struct CertificateAuthorityTests {
         {
             let made = try openssl(
                 ["req", "-new", "-nodes", "-newkey"] + key
-                    + ["-keyout", directory.path("key.pem"), "-outform", "DER", "-out", directory.path("request.der")] + arguments)
+                    + ["-keyout", directory.path("key.pem"), "-outform", "DER", "-out", directory.path("request.der")]
+                    + arguments)
             #expect(made.status == 0, "\(made.output)")
             let der = Array(try Data(contentsOf: URL(fileURLWithPath: directory.path("request.der"))))
             do {
@@ -111,7 +121,8 @@ struct CertificateAuthorityTests {
             }
         }
         #expect(try refusal(["-subj", "/"]) == nil)
-        #expect(try refusal(["-subj", "/", "-addext", "subjectAltName=URI:spiffe://cluster.local/ns/shop/sa/cart"]) == nil)
+        #expect(
+            try refusal(["-subj", "/", "-addext", "subjectAltName=URI:spiffe://cluster.local/ns/shop/sa/cart"]) == nil)
         #expect(try refusal(["-subj", "/CN=cart"]) == .unexpectedContent)
         #expect(
             try refusal(["-subj", "/", "-addext", "subjectAltName=URI:spiffe://cluster.local/ns/shop/sa/till"])
@@ -150,7 +161,8 @@ struct CertificateAuthorityTests {
         let request = try CertificateRequest().requestDER
         #expect(throws: CertificateRefusal.self) {
             try authority().sign(
-                requestDER: request, identity: SPIFFEID(trustDomain: "other", namespace: "a", serviceAccount: "b"), now: now)
+                requestDER: request, identity: SPIFFEID(trustDomain: "other", namespace: "a", serviceAccount: "b"),
+                now: now)
         }
     }
 
@@ -160,7 +172,8 @@ struct CertificateAuthorityTests {
         let issued = try authority.sign(requestDER: try CertificateRequest().requestDER, identity: identity, now: now)
         let leaf = try #require(issued.chain.first)
         let found = try SVIDVerifier.verify(
-            leafDER: leaf, roots: [try self.authority().rootDER, authority.rootDER], allowedTrustDomains: ["cluster.local"],
+            leafDER: leaf, roots: [try self.authority().rootDER, authority.rootDER],
+            allowedTrustDomains: ["cluster.local"],
             now: now)
         #expect(found.identity == identity)
         #expect(found.notAfter == issued.notAfter)

@@ -20,7 +20,8 @@ struct PeerIdentityTests {
         "Anything else is refused for its own reason",
         arguments: [
             ([], nil, "no URI name"), ([whole, whole], nil, "2 URI names"), (["https://shop"], nil, "not a SPIFFE ID"),
-            (["spiffe://other/ns/shop/sa/cart"], nil, "not trusted"), (["spiffe://cluster.local"], nil, "names a trust domain"),
+            (["spiffe://other/ns/shop/sa/cart"], nil, "not trusted"),
+            (["spiffe://cluster.local"], nil, "names a trust domain"),
             ([whole], till, "expected spiffe://cluster.local/ns/shop/sa/till"),
             (["spiffe://cluster.local/ns/shop/sa/cart/"], nil, "empty"),
         ] as [([String], SPIFFEID?, String)])

@@ -35,7 +35,9 @@ struct RenewalScheduleTests {
                 == .renewNow)
     }
 
-    @Test("A clock that jumps forward over the moment renews at the next waking; one that jumps before the beginning, at once")
+    @Test(
+        "A clock that jumps forward over the moment renews at the next waking; one that jumps before the beginning, at once"
+    )
     func jumps() {
         let schedule = schedule()
         #expect(schedule.decide(now: start.advanced(bySeconds: 23 * 3600)) == .renewNow)

@@ -3,8 +3,8 @@ package import MeshCore
 
 /// What runs where, as discovery asks for it: every service, endpoint and pod, found by name and by address.
 ///
-/// A value that lives on one loop. `apply` tells what a change changes for sidecars, and nothing else: an event that repeats what is
-/// known changes nothing, and one endpoint's coming or going touches that endpoint alone.
+/// A value that lives on one loop. `apply` tells what a change changes for sidecars, and nothing else: an event that
+/// repeats what is known changes nothing, and one endpoint's coming or going touches that endpoint alone.
 package struct Catalog: Sendable {
     package private(set) var settings: MeshSettings
     package private(set) var isSynchronized = false
@@ -13,9 +13,11 @@ package struct Catalog: Sendable {
     package private(set) var endpointCount = 0
 
     private var endpointsByService: [ObjectName: [IPAddress: Endpoint]] = [:]
-    /// Who claims a service address. There is one, but for the moment in which an address passes from one service to another.
+    /// Who claims a service address. There is one, but for the moment in which an address passes from one service to
+    /// another.
     private var servicesByAddress: [IPAddress: [ObjectName]] = [:]
-    /// Who has a pod address, the latest last: an address is given out again while its last owner's removal is still on its way.
+    /// Who has a pod address, the latest last: an address is given out again while its last owner's removal is still on
+    /// its way.
     private var workloadsByAddress: [IPAddress: [ObjectName]] = [:]
 
     package init(settings: MeshSettings = MeshSettings()) {
@@ -48,7 +50,9 @@ package struct Catalog: Sendable {
             }
             return .unknown
         }
-        if let name = workloadsByAddress[address.ip]?.last, let workload = workloads[name] { return .workload(workload) }
+        if let name = workloadsByAddress[address.ip]?.last, let workload = workloads[name] {
+            return .workload(workload)
+        }
         return .unknown
     }
 

@@ -67,7 +67,8 @@ package final class AuthorityKeeper: Sendable {
     private let logger = Logger(label: "apus.control.authority")
 
     /// - Parameters:
-    ///   - everyPeerIsCurrent: whether every connected sidecar has acknowledged all that it was sent, the newest bundle included.
+    ///   - everyPeerIsCurrent: whether every connected sidecar has acknowledged all that it was sent, the newest bundle
+    ///     included.
     ///   - changed: called whenever another root signs or other roots are trusted, the first time included.
     package init(
         settings: Settings, storage: any AuthorityStorage, now: @escaping @Sendable () -> Timestamp,
@@ -160,7 +161,9 @@ package final class AuthorityKeeper: Sendable {
     private func adopt(_ loaded: AuthorityState, version: String) throws {
         let isKnown = state.withLock { $0.stored == loaded }
         guard !isKnown else { return }
-        guard let root = loaded.signing else { throw Unusable(description: "the stored authority has no root that signs") }
+        guard let root = loaded.signing else {
+            throw Unusable(description: "the stored authority has no root that signs")
+        }
         let current = Current(
             authority: try CertificateAuthority(trustDomain: settings.trustDomain, root: root, limits: settings.limits),
             trusted: loaded.trusted)

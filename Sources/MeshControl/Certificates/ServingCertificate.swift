@@ -3,7 +3,8 @@ package import MeshCore
 package import MeshIdentity
 internal import Synchronization
 
-/// The control plane's own certificate: issued by its own authority, renewed at half life, and anew when another root signs.
+/// The control plane's own certificate: issued by its own authority, renewed at half life, and anew when another root
+/// signs.
 package final class ServingCertificate: Sendable {
     private struct State {
         var identity: ServingIdentity?
@@ -40,8 +41,8 @@ package final class ServingCertificate: Sendable {
         }
     }
 
-    /// Issues when it is time; the answer says in how many milliseconds to ask again. Called as well whenever the authority
-    /// changed, so that a first certificate waits for nothing.
+    /// Issues when it is time; the answer says in how many milliseconds to ask again. Called as well whenever the
+    /// authority changed, so that a first certificate waits for nothing.
     @discardableResult
     package func step() -> Int {
         guard let authority = authority.current else { return 200 }
@@ -61,7 +62,8 @@ package final class ServingCertificate: Sendable {
                     random: Double.random(in: 0...1))
             }
             logger.info(
-                "the control plane's own certificate is issued", metadata: ["not_after": "\(issued.certificate.notAfter)"])
+                "the control plane's own certificate is issued",
+                metadata: ["not_after": "\(issued.certificate.notAfter)"])
             changed(issued, authority.trusted)
         } catch {
             logger.error("the control plane's own certificate cannot be issued: \(error)")

@@ -49,6 +49,8 @@ extension SigningService {
         page.add(
             .counter, "apus_control_certificate_requests_total", "Certificate requests of sidecars, by how they ended.",
             label: "outcome", Outcome.allCases.map { ($0.rawValue, Double(count(of: $0))) })
-        page.add(.gauge, "apus_control_certificate_requests_queued", "Certificate requests that wait for their turn.", Double(queued))
+        page.add(
+            .gauge, "apus_control_certificate_requests_queued", "Certificate requests that wait for their turn.",
+            Double(queued))
     }
 }

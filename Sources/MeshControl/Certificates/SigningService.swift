@@ -3,7 +3,8 @@ package import MeshCore
 package import MeshIdentity
 internal import Synchronization
 
-/// Certifies sidecars: has the token reviewed by the platform, and signs for the identity that the platform vouches for.
+/// Certifies sidecars: has the token reviewed by the platform, and signs for the identity that the platform vouches
+/// for.
 package final class SigningService: Sendable {
     package struct Limits: Sendable, Hashable {
         /// Reviews and signatures under way at once.
@@ -62,8 +63,11 @@ package final class SigningService: Sendable {
     /// - Parameter lifetimeSeconds: 0 leaves it to the authority.
     package func sign(requestDER: [UInt8], token: String, lifetimeSeconds: Int64) async -> Result<Signed, Refusal> {
         let result =
-            await gate.pass { await self.review(requestDER: requestDER, token: token, lifetimeSeconds: lifetimeSeconds) }
-            ?? .failure(Refusal(outcome: .busy, description: "too many certificate requests wait here; try again in a moment"))
+            await gate.pass {
+                await self.review(requestDER: requestDER, token: token, lifetimeSeconds: lifetimeSeconds)
+            }
+            ?? .failure(
+                Refusal(outcome: .busy, description: "too many certificate requests wait here; try again in a moment"))
         switch result {
         case .success(let signed):
             counts.withLock { $0[.issued, default: 0] &+= 1 }
@@ -94,13 +98,15 @@ package final class SigningService: Sendable {
         let pod: ObjectName?
         do {
             switch try await reviewer.review(token: token, audience: Self.audience) {
-            case .rejected(let reason): return refuse(.unauthenticated, "the platform does not vouch for the token: \(reason)")
+            case .rejected(let reason):
+                return refuse(.unauthenticated, "the platform does not vouch for the token: \(reason)")
             case .authenticated(let name, let bound): (username, pod) = (name, bound)
             }
         } catch {
             return refuse(.unavailable, "the platform could not be asked about the token: \(error)")
         }
-        guard let identity = ReviewedIdentity.identity(username: username, trustDomain: current.authority.trustDomain) else {
+        guard let identity = ReviewedIdentity.identity(username: username, trustDomain: current.authority.trustDomain)
+        else {
             return refuse(
                 .unauthenticated,
                 "the token is of '\(username)', expected a service account (system:serviceaccount:<namespace>:<name>)")

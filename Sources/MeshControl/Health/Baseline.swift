@@ -2,8 +2,8 @@
 package struct Baseline: Sendable, Hashable {
     static let leastRequests: UInt64 = 30
     static let weight = 0.2
-    /// A minute that looks bad teaches little, so that a fault does not become what is usual while it lasts; but it teaches
-    /// something, so that a service which has become slower for good is not called degraded for ever.
+    /// A minute that looks bad teaches little, so that a fault does not become what is usual while it lasts; but it
+    /// teaches something, so that a service which has become slower for good is not called degraded for ever.
     static let badWeight = 0.02
 
     private(set) var learntSecond: Int64 = .min
@@ -28,8 +28,9 @@ package struct Baseline: Sendable, Hashable {
             p99Milliseconds = p99
             return
         }
-        let weight = Usual(successRate: successRate, p99Milliseconds: p99Milliseconds)
-            .isWorse(successRate: success, p99Milliseconds: p99) ? Self.badWeight : Self.weight
+        let weight =
+            Usual(successRate: successRate, p99Milliseconds: p99Milliseconds)
+                .isWorse(successRate: success, p99Milliseconds: p99) ? Self.badWeight : Self.weight
         minutes = min(minutes + 1, 1_000_000)
         successRate += (success - successRate) * weight
         if let p99 { p99Milliseconds = p99Milliseconds.map { $0 + (p99 - $0) * weight } ?? p99 }

@@ -3,7 +3,8 @@ package import MeshCore
 package import MeshXDS
 
 extension EdgeKey {
-    /// The reporter's own end is read from the catalog, never from what it says of itself; the other end is what it saw.
+    /// The reporter's own end is read from the catalog, never from what it says of itself; the other end is what it
+    /// saw.
     package init(_ delta: EdgeDelta, pod: ObjectName, reporter: Workload?) {
         let own = (namespace: pod.namespace, owner: reporter?.owner ?? pod.name)
         let isSource = delta.reporter == .source
@@ -52,7 +53,8 @@ extension TrafficEdge {
         }
         if requests > 0 { window.add(requests: requests, failures: failures, at: now.monotonicSeconds) }
         let opened = delta.connectionsOpened
-        let open = openConnections[pod, default: 0] &+ Int64(clamping: opened) &- Int64(clamping: delta.connectionsClosed)
+        let open =
+            openConnections[pod, default: 0] &+ Int64(clamping: opened) &- Int64(clamping: delta.connectionsClosed)
         openConnections[pod] = open > 0 ? open : nil
         window.withSlot(at: now.monotonicSeconds) { slot in
             for bucket in delta.latency.buckets.prefix(LatencyBuckets.bucketLimit) {
@@ -76,13 +78,15 @@ extension TrafficEdge {
 
     var destinationParty: TrafficParty {
         TrafficParty(
-            namespace: key.destination.namespace, name: key.destination.name, identity: destinationIdentity?.description ?? "")
+            namespace: key.destination.namespace, name: key.destination.name,
+            identity: destinationIdentity?.description ?? "")
     }
 }
 
 extension RequestCount {
-    /// Whether the server's side failed: 5xx, no answer at all, or a gRPC status that says so (UNKNOWN, DEADLINE_EXCEEDED,
-    /// INTERNAL, UNAVAILABLE, DATA_LOSS). A caller that went away before the answer is no failure of the server.
+    /// Whether the server's side failed: 5xx, no answer at all, or a gRPC status that says so (UNKNOWN,
+    /// DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS). A caller that went away before the answer is no failure of
+    /// the server.
     package var isFailure: Bool {
         if reason == "client_gone" { return false }
         if let grpcStatus, [2, 4, 13, 14, 15].contains(grpcStatus) { return true }

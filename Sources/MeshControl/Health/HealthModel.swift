@@ -14,8 +14,8 @@ package struct HealthClock: Sendable, Hashable {
 
 /// What sidecars reported, over a bounded window: edges, ejections, and each service's usual behaviour.
 ///
-/// A value without clock or socket. It keeps at most `limits.edges` edges, forgets an edge after ten idle minutes, and costs two to
-/// three KB an active edge.
+/// A value without clock or socket. It keeps at most `limits.edges` edges, forgets an edge after ten idle minutes, and
+/// costs two to three KB an active edge.
 package struct HealthModel: Sendable {
     package struct Limits: Sendable, Hashable {
         package var edges = 20_000
@@ -100,7 +100,9 @@ package struct HealthModel: Sendable {
         guard lastSweepSecond == .min || now.monotonicSeconds - lastSweepSecond >= 10 else { return }
         lastSweepSecond = now.monotonicSeconds
         for slot in edges.indices {
-            guard let edge = edges[slot], now.monotonicSeconds - edge.lastSeenSecond >= limits.idleSeconds else { continue }
+            guard let edge = edges[slot], now.monotonicSeconds - edge.lastSeenSecond >= limits.idleSeconds else {
+                continue
+            }
             edges[slot] = nil
             freeSlots.append(slot)
             slotByKey[edge.key] = nil
@@ -119,14 +121,15 @@ package struct HealthModel: Sendable {
             let p99 = totals.latency.bucket(atQuantile: 0.99).map(milliseconds)
             baselines[service, default: Baseline()]
                 .learn(
-                    requests: totals.requests, failures: totals.failures, p99Milliseconds: p99, second: now.monotonicSeconds)
+                    requests: totals.requests, failures: totals.failures, p99Milliseconds: p99,
+                    second: now.monotonicSeconds)
         }
     }
 
     // MARK: Telling
 
-    /// The traffic of one service and what is usual for it. Callers with a sidecar are heard themselves; for those without, the
-    /// service's own sidecars speak.
+    /// The traffic of one service and what is usual for it. Callers with a sidecar are heard themselves; for those
+    /// without, the service's own sidecars speak.
     package func observation(of service: ObjectName, now: HealthClock) -> TrafficObservation {
         let slots = slotsByService[service] ?? []
         let totals = totals(of: service, now: now)
@@ -139,7 +142,8 @@ package struct HealthModel: Sendable {
             sum.failures &+= counts.failures
         }
         return TrafficObservation(
-            isReported: !slots.isEmpty, figures: figures(totals, open: open, since: since, now: now), totals: totals, recent: recent,
+            isReported: !slots.isEmpty, figures: figures(totals, open: open, since: since, now: now), totals: totals,
+            recent: recent,
             usual: baselines[service]?.usual)
     }
 
@@ -167,7 +171,8 @@ package struct HealthModel: Sendable {
             guard !totals.isEmpty || edge.open > 0 else { return nil }
             return StatRow(
                 source: edge.sourceParty, destination: edge.destinationParty,
-                applicationProtocol: edge.key.applicationProtocol.rawValue, figures: figures(totals, open: edge.open, since: edge.firstSeenSecond, now: now),
+                applicationProtocol: edge.key.applicationProtocol.rawValue,
+                figures: figures(totals, open: edge.open, since: edge.firstSeenSecond, now: now),
                 responses: totals.responses)
         }
         return StatReport(
@@ -205,7 +210,8 @@ package struct HealthModel: Sendable {
         }
         return EdgesReport(
             generatedAt: now.wall, windowSeconds: Int(TrafficWindow.seconds),
-            edges: rows.values.map(\.row).sorted(by: EdgeRow.isBefore), overflowedEdges: Int(clamping: overflowedDeltas))
+            edges: rows.values.map(\.row).sorted(by: EdgeRow.isBefore), overflowedEdges: Int(clamping: overflowedDeltas)
+        )
     }
 
     // MARK: -
@@ -226,7 +232,9 @@ package struct HealthModel: Sendable {
         Double(min(max(1, now.monotonicSeconds - first + 1), TrafficWindow.seconds))
     }
 
-    private func figures(_ totals: TrafficWindow.Totals, open: Int, since first: Int64, now: HealthClock) -> TrafficFigures {
+    private func figures(_ totals: TrafficWindow.Totals, open: Int, since first: Int64, now: HealthClock)
+        -> TrafficFigures
+    {
         let seconds = Self.seconds(since: first, now: now)
         let span = min(seconds, Double(TrafficWindow.slotSpan(now: now.monotonicSeconds)))
         func quantile(_ value: Double) -> Double? { totals.latency.bucket(atQuantile: value).map(milliseconds) }

@@ -46,8 +46,8 @@ package struct SparseHistogram: Sendable, Hashable {
     }
 }
 
-/// What happened on an edge over the last 60 seconds, in two to three KB: requests and failures by the second, the rest by
-/// quarters of a minute.
+/// What happened on an edge over the last 60 seconds, in two to three KB: requests and failures by the second, the rest
+/// by quarters of a minute.
 struct TrafficWindow: Sendable {
     static let seconds: Int64 = 60
     static let slotSeconds: Int64 = 15
@@ -178,7 +178,9 @@ struct TrafficWindow: Sendable {
 extension TrafficWindow.Slot {
     mutating func count(response kind: String, _ count: UInt64) {
         let known = responses.firstIndex { $0.kind == kind }
-        if let index = known ?? (responses.count < TrafficWindow.responseKinds ? nil : responses.firstIndex { $0.kind == "other" }) {
+        if let index = known
+            ?? (responses.count < TrafficWindow.responseKinds ? nil : responses.firstIndex { $0.kind == "other" })
+        {
             responses[index].count &+= count
         } else {
             responses.append((responses.count + 1 < TrafficWindow.responseKinds ? kind : "other", count))

@@ -17,7 +17,8 @@ package struct TrafficObservation: Sendable, Hashable {
     package init() {}
 
     init(
-        isReported: Bool, figures: TrafficFigures, totals: TrafficWindow.Totals, recent: (requests: UInt64, failures: UInt64),
+        isReported: Bool, figures: TrafficFigures, totals: TrafficWindow.Totals,
+        recent: (requests: UInt64, failures: UInt64),
         usual: Usual?
     ) {
         self.isReported = isReported
@@ -89,7 +90,8 @@ package enum VerdictRule {
             return (.unknown, ["the control plane has not read everything that runs yet"])
         }
         let traffic = service.traffic
-        let isBusy = traffic.requests > 0 || traffic.connectionsOpened > 0 || traffic.connectionsFailed > 0
+        let isBusy =
+            traffic.requests > 0 || traffic.connectionsOpened > 0 || traffic.connectionsFailed > 0
             || traffic.figures.openConnections > 0
         var failing: [String] = []
         var degraded: [String] = []
@@ -104,7 +106,11 @@ package enum VerdictRule {
         let ejected = ejectedEndpoints(service)
         if !ejected.isEmpty {
             let sentence = sentence(of: ejected, ready: service.readyEndpoints.count)
-            if ejected.count >= service.readyEndpoints.count { failing.append(sentence) } else { degraded.append(sentence) }
+            if ejected.count >= service.readyEndpoints.count {
+                failing.append(sentence)
+            } else {
+                degraded.append(sentence)
+            }
         }
         if traffic.recentRequests >= leastRecentRequests {
             let recent = 1 - Double(traffic.recentFailures) / Double(traffic.recentRequests)
@@ -118,8 +124,13 @@ package enum VerdictRule {
         if traffic.connectionsFailed >= leastFailures,
             Double(traffic.connectionsFailed) > Double(traffic.connectionsOpened) * (1 - degradedSuccess)
         {
-            let sentence = "\(traffic.connectionsFailed) connections failed over the last 60 s, \(traffic.connectionsOpened) succeeded"
-            if traffic.connectionsOpened == 0 && traffic.requests == 0 { failing.append(sentence) } else { degraded.append(sentence) }
+            let sentence =
+                "\(traffic.connectionsFailed) connections failed over the last 60 s, \(traffic.connectionsOpened) succeeded"
+            if traffic.connectionsOpened == 0 && traffic.requests == 0 {
+                failing.append(sentence)
+            } else {
+                degraded.append(sentence)
+            }
         }
         if traffic.requests >= leastRequestsForLatency, let usual = traffic.usual, let usualP99 = usual.p99Milliseconds,
             let p99 = traffic.figures.p99Milliseconds, usual.isSlow(p99)
@@ -131,7 +142,8 @@ package enum VerdictRule {
             if left <= 0 {
                 degraded.append("the certificate of \(certificate.pod) ended at \(clock(certificate.notAfter))")
             } else {
-                degraded.append("the certificate of \(certificate.pod) ends in \((left + 59) / 60) min and has not been renewed")
+                degraded.append(
+                    "the certificate of \(certificate.pod) ends in \((left + 59) / 60) min and has not been renewed")
             }
         }
 
@@ -163,7 +175,8 @@ package enum VerdictRule {
         of ejected: [IPAddress: (callers: Set<String>, since: Timestamp)], ready: Int
     ) -> String {
         let callers = ejected.values.reduce(into: Set<String>()) { $0.formUnion($1.callers) }.sorted()
-        let named = callers.prefix(3).joined(separator: ", ")
+        let named =
+            callers.prefix(3).joined(separator: ", ")
             + (callers.count > 3 ? " and \(callers.count - 3) more" : "")
         let since = ejected.values.map(\.since).min().map { " since \(clock($0))" } ?? ""
         return "\(ejected.count) of \(ready) endpoints ejected by \(named)\(since)"
@@ -183,7 +196,8 @@ package enum VerdictRule {
 
     static func milliseconds(_ value: Double) -> String {
         let tenths = Int((min(max(value, 0), 1e9) * 10).rounded())
-        return tenths >= 1000 || tenths % 10 == 0 ? "\((tenths + (tenths >= 1000 ? 5 : 0)) / 10) ms" : "\(tenths / 10).\(tenths % 10) ms"
+        return tenths >= 1000 || tenths % 10 == 0
+            ? "\((tenths + (tenths >= 1000 ? 5 : 0)) / 10) ms" : "\(tenths / 10).\(tenths % 10) ms"
     }
 
     /// Hours and minutes, UTC.

@@ -6,8 +6,8 @@ internal import MeshXDS
 
 /// What the discovery loop holds: the catalog that streams are answered from, the server of the streams, and its port.
 ///
-/// The port opens when the catalog is complete and the first certificate is there: until then a sidecar goes on with what it knows,
-/// and asks again, rather than being told something that is not so.
+/// The port opens when the catalog is complete and the first certificate is there: until then a sidecar goes on with
+/// what it knows, and asks again, rather than being told something that is not so.
 final class DiscoveryController {
     /// What other loops hear of it, in batches.
     struct Update: Sendable {
@@ -56,7 +56,8 @@ final class DiscoveryController {
     static let updateMilliseconds = 100
 
     init(
-        loop: EventLoop, address: SocketAddress, settings: MeshSettings, signer: any CertificateSigner, listeners: Listeners
+        loop: EventLoop, address: SocketAddress, settings: MeshSettings, signer: any CertificateSigner,
+        listeners: Listeners
     ) {
         self.loop = loop
         self.listenAddress = address
@@ -165,8 +166,9 @@ extension DiscoveryController: DiscoverySource {
 extension DiscoveryController: DiscoveryServerDelegate, TelemetryReceiver {
     /// Nil when a peer with this identity is the sidecar of this pod, else why not.
     ///
-    /// A sidecar may be faster than the platform's word of its pod. It is let in when its identity is of the pod's namespace,
-    /// learns nothing of the pod until that word comes, and is sent away if it then turns out to be another's.
+    /// A sidecar may be faster than the platform's word of its pod. It is let in when its identity is of the pod's
+    /// namespace, learns nothing of the pod until that word comes, and is sent away if it then turns out to be
+    /// another's.
     func refusal(of pod: ObjectName, identity: SPIFFEID) -> String? {
         if let workload = catalog.workloads[pod] { return mismatch(workload, identity) }
         guard identity.serviceAccount?.namespace == pod.namespace else {
@@ -181,7 +183,8 @@ extension DiscoveryController: DiscoveryServerDelegate, TelemetryReceiver {
 
     private func mismatch(_ workload: Workload, _ identity: SPIFFEID) -> String? {
         guard let expected = workload.identity else { return "the pod \(workload.pod) has no identity in this mesh" }
-        return identity == expected ? nil : "\(identity) is not the identity of the pod \(workload.pod), which is \(expected)"
+        return identity == expected
+            ? nil : "\(identity) is not the identity of the pod \(workload.pod), which is \(expected)"
     }
 
     func sidecarChanged(_ status: DiscoverySubscriberStatus) { changedByStream[status.stream] = status }

@@ -119,7 +119,10 @@ extension OverviewController: QueryServer.Source {
         let counters: [(String, String, UInt64)] = [
             ("streams_opened_total", "Discovery streams opened.", statistics.streamsOpened),
             ("streams_refused_total", "Discovery streams refused.", statistics.streamsRefused),
-            ("streams_silent_total", "Discovery streams closed because they acknowledged nothing.", statistics.silentStreams),
+            (
+                "streams_silent_total", "Discovery streams closed because they acknowledged nothing.",
+                statistics.silentStreams
+            ),
             ("changes_total", "Changes of what some sidecar subscribes to.", statistics.changes),
             ("responses_total", "Responses sent.", statistics.responses),
             ("resources_sent_total", "Resources sent.", statistics.resourcesSent),
@@ -129,13 +132,16 @@ extension OverviewController: QueryServer.Source {
             ("invalid_requests_total", "Requests that could not be understood.", statistics.invalidRequests),
             ("resources_oversized_total", "Resources too large to send.", statistics.oversizedResources),
         ]
-        for (name, help, value) in counters { page.add(.counter, "apus_control_discovery_\(name)", help, Double(value)) }
+        for (name, help, value) in counters {
+            page.add(.counter, "apus_control_discovery_\(name)", help, Double(value))
+        }
     }
 
     private func addIntake(to page: inout MetricsPage) {
         if let transport = discovery.transport {
             page.add(
-                .gauge, "apus_control_connections", "Open connections on the discovery port.", Double(transport.openConnections))
+                .gauge, "apus_control_connections", "Open connections on the discovery port.",
+                Double(transport.openConnections))
             page.add(
                 .counter, "apus_control_connections_failed_total", "Connections on the discovery port that failed.",
                 Double(transport.connectionsFailed))
@@ -143,41 +149,50 @@ extension OverviewController: QueryServer.Source {
         if let signing = discovery.signing {
             page.add(
                 .counter, "apus_control_certificate_requests_timed_out_total",
-                "Certificate requests that were told to come again because they took too long.", Double(signing.timedOut))
+                "Certificate requests that were told to come again because they took too long.",
+                Double(signing.timedOut))
         }
         if let telemetry = discovery.telemetry {
             page.add(
                 .counter, "apus_control_telemetry_streams_refused_total",
                 "Telemetry streams refused: not of the pod they name, or too many.", Double(telemetry.streamsRefused))
             page.add(
-                .counter, "apus_control_telemetry_reports_invalid_total", "Telemetry reports that could not be understood.",
+                .counter, "apus_control_telemetry_reports_invalid_total",
+                "Telemetry reports that could not be understood.",
                 Double(telemetry.invalidReports))
         }
     }
 
     private func addMesh(to page: inout MetricsPage) {
         let catalog = overview.catalog
-        page.add(.gauge, "apus_control_catalog_synchronized", "Whether the catalog is complete.", catalog.isSynchronized ? 1 : 0)
+        page.add(
+            .gauge, "apus_control_catalog_synchronized", "Whether the catalog is complete.",
+            catalog.isSynchronized ? 1 : 0)
         page.add(
             .gauge, "apus_control_catalog_objects", "What the catalog holds.", label: "kind",
             [
                 ("endpoint", Double(catalog.endpointCount)), ("service", Double(catalog.services.count)),
                 ("workload", Double(catalog.workloads.count)),
             ])
-        page.add(.gauge, "apus_control_sidecars", "Sidecars with a discovery stream.", Double(overview.sidecars.connectedCount))
+        page.add(
+            .gauge, "apus_control_sidecars", "Sidecars with a discovery stream.",
+            Double(overview.sidecars.connectedCount))
         page.add(.gauge, "apus_control_edges", "Edges within the telemetry window.", Double(overview.health.edgeCount))
         page.add(
             .counter, "apus_control_edges_overflowed_total", "Deltas dropped because the window holds no more edges.",
             Double(overview.health.overflowedDeltas))
         page.add(
-            .counter, "apus_control_telemetry_reports_total", "Telemetry reports taken in.", Double(overview.health.reports))
+            .counter, "apus_control_telemetry_reports_total", "Telemetry reports taken in.",
+            Double(overview.health.reports))
         if let end = overview.rootNotAfter {
             page.add(
-                .gauge, "apus_control_root_expiry_timestamp_seconds", "When the root that signs ends.", Double(end.unixSeconds))
+                .gauge, "apus_control_root_expiry_timestamp_seconds", "When the root that signs ends.",
+                Double(end.unixSeconds))
         }
         if let end = overview.servingNotAfter {
             page.add(
-                .gauge, "apus_control_serving_expiry_timestamp_seconds", "When the control plane's own certificate ends.",
+                .gauge, "apus_control_serving_expiry_timestamp_seconds",
+                "When the control plane's own certificate ends.",
                 Double(end.unixSeconds))
         }
     }

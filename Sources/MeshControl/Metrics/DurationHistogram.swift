@@ -1,7 +1,8 @@
 /// Durations in microseconds, in buckets from 100 µs to 10 s.
 package struct DurationHistogram: Sendable, Hashable {
     package static let bounds: [UInt64] = [
-        100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+        100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+        5_000_000,
         10_000_000,
     ]
 

@@ -25,7 +25,9 @@ package struct MetricsPage {
     }
 
     /// One sample for each value of one label.
-    package mutating func add(_ kind: Kind, _ name: String, _ help: String, label: String, _ samples: [(String, Double)]) {
+    package mutating func add(
+        _ kind: Kind, _ name: String, _ help: String, label: String, _ samples: [(String, Double)]
+    ) {
         text.begin(name, kind.kind, help)
         for (value, sample) in samples { text.sample(PrometheusText.Labels([(label, value)]), sample) }
     }

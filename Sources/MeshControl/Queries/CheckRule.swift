@@ -1,8 +1,8 @@
 package import MeshCore
 
 extension MeshOverview {
-    /// What `apus check` asks the control plane: everything that is wrong, with what to do about it, and one line for each area
-    /// that is not.
+    /// What `apus check` asks the control plane: everything that is wrong, with what to do about it, and one line for
+    /// each area that is not.
     ///
     /// - Parameter troubles: what the parts of the process say is wrong, a sentence each.
     package func check(troubles: [String] = [], now: HealthClock) -> CheckReport {
@@ -20,13 +20,16 @@ extension MeshOverview {
             findings.append(
                 CheckFinding(
                     area: "control plane", result: .passed,
-                    message: "\(version) knows \(catalog.services.count) services, \(catalog.endpointCount) endpoints and "
+                    message:
+                        "\(version) knows \(catalog.services.count) services, \(catalog.endpointCount) endpoints and "
                         + "\(catalog.workloads.count) pods"))
         } else {
             findings.append(
                 CheckFinding(
-                    area: "control plane", result: .failed, message: "it has not read everything that the platform runs yet",
-                    remedy: "wait a few seconds; if it stays so, look for the API's answer in the logs of apus-control"))
+                    area: "control plane", result: .failed,
+                    message: "it has not read everything that the platform runs yet",
+                    remedy: "wait a few seconds; if it stays so, look for the API's answer in the logs of apus-control")
+            )
         }
         for trouble in troubles {
             findings.append(
@@ -57,12 +60,14 @@ extension MeshOverview {
         if let servingNotAfter, servingNotAfter.seconds(since: now) < VerdictRule.certificateWarningSeconds {
             findings.append(
                 CheckFinding(
-                    area: "identity", result: .failed, message: "the control plane's own certificate ends at \(servingNotAfter)",
+                    area: "identity", result: .failed,
+                    message: "the control plane's own certificate ends at \(servingNotAfter)",
                     remedy: "see the logs of apus-control for why it was not renewed"))
         }
         if findings.isEmpty {
             findings.append(
-                CheckFinding(area: "identity", result: .passed, message: "the root that signs is valid until \(rootNotAfter)"))
+                CheckFinding(
+                    area: "identity", result: .passed, message: "the root that signs is valid until \(rootNotAfter)"))
         }
         return findings
     }
@@ -79,8 +84,10 @@ extension MeshOverview {
                 findings.append(
                     CheckFinding(
                         area: "sidecars", result: .failed,
-                        message: "\(pod) refused \(refusal?.type ?? "a resource") \(refusal?.name ?? ""): \(refusal?.reason ?? "")",
-                        remedy: "correct what the resource says; until then the sidecar goes on with the version before"))
+                        message:
+                            "\(pod) refused \(refusal?.type ?? "a resource") \(refusal?.name ?? ""): \(refusal?.reason ?? "")",
+                        remedy: "correct what the resource says; until then the sidecar goes on with the version before"
+                    ))
             case .disconnected:
                 findings.append(
                     CheckFinding(
@@ -90,7 +97,8 @@ extension MeshOverview {
             if let end = sidecar.certificateNotAfter, end.seconds(since: now) < VerdictRule.certificateWarningSeconds {
                 findings.append(
                     CheckFinding(
-                        area: "sidecars", result: end <= now ? .failed : .warning, message: "the certificate of \(pod) ends at \(end)",
+                        area: "sidecars", result: end <= now ? .failed : .warning,
+                        message: "the certificate of \(pod) ends at \(end)",
                         remedy: "it renews at half life; see its logs for why it has not"))
             }
         }
@@ -105,7 +113,8 @@ extension MeshOverview {
         if findings.isEmpty {
             findings.append(
                 CheckFinding(
-                    area: "sidecars", result: .passed, message: "\(sidecars.connectedCount) connected, all with what they should have"))
+                    area: "sidecars", result: .passed,
+                    message: "\(sidecars.connectedCount) connected, all with what they should have"))
         }
         return findings
     }
@@ -115,7 +124,8 @@ extension MeshOverview {
         let bad = statuses.filter { $0.verdict == .failing || $0.verdict == .degraded }
         guard !bad.isEmpty else {
             return [
-                CheckFinding(area: "services", result: .passed, message: "\(statuses.count) known, none degraded or failing")
+                CheckFinding(
+                    area: "services", result: .passed, message: "\(statuses.count) known, none degraded or failing")
             ]
         }
         return bad.map { service in

@@ -1,8 +1,8 @@
 internal import MeshAddress
 package import MeshCore
 
-/// Everything that queries are answered from. A value on the loop of its own that answers them, apart from discovery, so that a
-/// question about ten thousand services delays no sidecar.
+/// Everything that queries are answered from. A value on the loop of its own that answers them, apart from discovery,
+/// so that a question about ten thousand services delays no sidecar.
 package struct MeshOverview: Sendable {
     package var catalog: Catalog
     package var health: HealthModel
@@ -37,7 +37,8 @@ package struct MeshOverview: Sendable {
 
     package func status(now: HealthClock) -> StatusReport {
         StatusReport(
-            generatedAt: now.wall, controlPlane: controlPlane, services: serviceStatuses(now: now), sidecars: sidecarStatuses)
+            generatedAt: now.wall, controlPlane: controlPlane, services: serviceStatuses(now: now),
+            sidecars: sidecarStatuses)
     }
 
     package var sidecarStatuses: [SidecarStatus] {

@@ -55,7 +55,8 @@ package final class QueryServer {
             return source.overview { overview, now in
                 json(
                     overview.health.stat(
-                        from: filter("from", request), to: filter("to", request), namespace: filter("namespace", request),
+                        from: filter("from", request), to: filter("to", request),
+                        namespace: filter("namespace", request),
                         now: now))
             }
         case "/api/v1/edges":

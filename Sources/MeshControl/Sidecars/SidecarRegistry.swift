@@ -26,7 +26,9 @@ package struct SidecarRegistry: Sendable {
     package init() {}
 
     package var count: Int { entries.count }
-    package var connectedCount: Int { entries.values.reduce(0) { $0 + ($1.status != nil && $1.disconnectedSecond == nil ? 1 : 0) } }
+    package var connectedCount: Int {
+        entries.values.reduce(0) { $0 + ($1.status != nil && $1.disconnectedSecond == nil ? 1 : 0) }
+    }
 
     package mutating func discoveryChanged(_ status: DiscoverySubscriberStatus, now: HealthClock) {
         change(status.pod) { entry in
@@ -88,14 +90,16 @@ package struct SidecarRegistry: Sendable {
     package func statuses(node: (ObjectName) -> String) -> [SidecarStatus] {
         entries.sorted { $0.key < $1.key }.map { pod, entry in
             SidecarStatus(
-                namespace: pod.namespace, pod: pod.name, node: node(pod), identity: entry.status?.identity.description ?? "",
+                namespace: pod.namespace, pod: pod.name, node: node(pod),
+                identity: entry.status?.identity.description ?? "",
                 version: entry.version, synchronization: entry.synchronization,
                 refusals: (entry.status?.refusals ?? []).map { refusal in
                     RefusedResource(
                         type: refusal.type, name: refusal.name, reason: refusal.reason,
                         at: entry.refusedAt[refusal] ?? Timestamp(unixMilliseconds: 0))
                 },
-                certificateNotAfter: entry.certificateNotAfter, connectedSince: entry.isConnected ? entry.connectedAt : nil,
+                certificateNotAfter: entry.certificateNotAfter,
+                connectedSince: entry.isConnected ? entry.connectedAt : nil,
                 lastReportAt: entry.lastReportAt, subscriptions: entry.status?.subscriptions ?? 0)
         }
     }

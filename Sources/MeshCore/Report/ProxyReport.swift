@@ -16,7 +16,8 @@ package struct ProxyReport: Sendable, Hashable, Codable {
     package var counters: [String: UInt64]
 
     package init(
-        generatedAt: Timestamp, version: String, namespace: String, pod: String, identity: String, certificateNotAfter: Timestamp?,
+        generatedAt: Timestamp, version: String, namespace: String, pod: String, identity: String,
+        certificateNotAfter: Timestamp?,
         discovery: DiscoveryState, own: OwnState?, destinations: [KnownDestination], services: [KnownService],
         counters: [String: UInt64]
     ) {
@@ -43,7 +44,8 @@ package struct DiscoveryState: Sendable, Hashable, Codable {
     /// What was refused last, and why.
     package var refusals: [RefusedResource]
 
-    package init(isConnected: Bool = false, reason: String = "", version: String = "", refusals: [RefusedResource] = []) {
+    package init(isConnected: Bool = false, reason: String = "", version: String = "", refusals: [RefusedResource] = [])
+    {
         self.isConnected = isConnected
         self.reason = reason
         self.version = version
@@ -63,7 +65,8 @@ package struct OwnState: Sendable, Hashable, Codable {
         plaintext = configuration.plaintext.rawValue
         unknownDestinations = configuration.unknownDestinations.rawValue
         ports = Dictionary(
-            configuration.workload.ports.map { ("\($0.key)", $0.value.rawValue) }, uniquingKeysWith: { first, _ in first })
+            configuration.workload.ports.map { ("\($0.key)", $0.value.rawValue) },
+            uniquingKeysWith: { first, _ in first })
     }
 }
 
@@ -94,7 +97,8 @@ package struct KnownService: Sendable, Hashable, Codable {
         package var latencyMilliseconds: Double
 
         package init(
-            address: String, pod: String, identity: String, isReady: Bool, health: String, pending: Int, activeConnections: Int,
+            address: String, pod: String, identity: String, isReady: Bool, health: String, pending: Int,
+            activeConnections: Int,
             idleConnections: Int, latencyMilliseconds: Double
         ) {
             self.address = address

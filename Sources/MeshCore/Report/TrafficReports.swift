@@ -1,4 +1,5 @@
-/// The answer of `/api/v1/stat?from=&to=&namespace=`: golden metrics by source and destination over the last 60 seconds.
+/// The answer of `/api/v1/stat?from=&to=&namespace=`: golden metrics by source and destination over the last 60
+/// seconds.
 package struct StatReport: Sendable, Hashable, Codable {
     package var generatedAt: Timestamp
     package var windowSeconds: Int
@@ -84,7 +85,8 @@ package struct EdgeRow: Sendable, Hashable, Codable {
     package var lastSeenAt: Timestamp
 
     package init(
-        source: TrafficParty, destination: TrafficParty, security: Security, requestsPerSecond: Double, openConnections: Int,
+        source: TrafficParty, destination: TrafficParty, security: Security, requestsPerSecond: Double,
+        openConnections: Int,
         lastSeenAt: Timestamp
     ) {
         self.source = source
