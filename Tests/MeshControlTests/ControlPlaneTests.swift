@@ -6,6 +6,7 @@ import MeshHTTP
 import MeshIO
 import MeshIdentity
 import MeshXDS
+import Synchronization
 import Testing
 
 @Suite("The control plane over real sockets with TLS", .serialized)
@@ -34,12 +35,15 @@ struct ControlPlaneTests {
     /// A control plane that runs while `body` does.
     func withControlPlane(
         _ source: ScriptedSource, storage: MemoryStorage = MemoryStorage(), port: UInt16 = 0,
+        rotation: RootRotation = RootRotation(), stepSeconds: Double = 60,
         _ body: (ControlPlane) async throws -> Void
     ) async throws {
         var settings = ControlPlane.Settings(version: "test", mesh: MeshSettings())
         settings.discoveryAddress = SocketAddress(.loopback4, port)
         settings.queryAddress = SocketAddress(.loopback4, 0)
         settings.graceMilliseconds = 200
+        settings.authority.rotation = rotation
+        settings.authority.stepSeconds = stepSeconds
         let plane = try ControlPlane(settings: settings, source: source, reviewer: FakeReviewer(), storage: storage)
         let running = Task { try await plane.run() }
         let result: Result<Void, any Error>
@@ -202,6 +206,47 @@ struct ControlPlaneTests {
             #expect(try await eventually { sidecar.state.endpoints[Self.cart] == [Self.endpoint(7).address] })
             #expect(plane.trustBundle?.roots == roots)
             #expect(sidecar.state.endpointMessages == messages + 1)
+        }
+    }
+
+    @Test("A new root is known to sidecars before it signs; certificates of the old one go on being good")
+    func rootRotation() async throws {
+        let source = ScriptedSource([.workload(Self.caller), .service(Self.cartService), .synchronized])
+        let storage = MemoryStorage()
+        let rotation = RootRotation(propagationSeconds: 0)
+        try await withControlPlane(source, storage: storage, rotation: rotation, stepSeconds: 0.05) { plane in
+            let sidecar = try await startSidecar(plane)
+            defer { sidecar.close() }
+            sidecar.subscribe(Self.vip)
+            #expect(try await eventually { sidecar.state.bundles.last?.roots.count == 1 })
+            let old = try #require(plane.trustBundle?.roots.first)
+
+            try storage.state.withLock { state in
+                let stored = try #require(state.stored)
+                var document = try JSONDecoder().decode(AuthorityState.self, from: Data(stored.document))
+                document.rotationRequested = true
+                let changed = Array(try JSONEncoder().encode(document))
+                state.stored = StoredAuthority(document: changed, version: "asked")
+            }
+            #expect(try await eventually { sidecar.state.bundles.last?.roots.count == 2 })
+            #expect(try await eventually { plane.trustBundle?.roots.first != old })
+            let trusted = try #require(plane.trustBundle?.roots)
+            #expect(trusted.count == 2 && trusted.last == old)
+
+            let address = try await open(plane)
+            let late = try FakeSidecar(pod: Self.caller.pod, serviceAccount: "checkout")
+            let issued = try await late.certify(at: address, roots: trusted)
+            let leaf = try #require(issued.chain.first)
+            let now = Timestamp(unixSeconds: Int64(Date().timeIntervalSince1970))
+            _ = try SVIDVerifier.verify(
+                leafDER: leaf, roots: [trusted[0]], allowedTrustDomains: ["cluster.local"], now: now)
+            late.connect(to: address)
+            defer { late.close() }
+            late.subscribe(Self.vip)
+            source.tell(.endpoint(Self.endpoint(7)))
+            for each in [sidecar, late] {
+                #expect(try await eventually { each.state.endpoints[Self.cart] == [Self.endpoint(7).address] })
+            }
         }
     }
 

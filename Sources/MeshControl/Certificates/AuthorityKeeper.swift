@@ -34,6 +34,8 @@ package final class AuthorityKeeper: Sendable {
         package var rootLifetimeSeconds = SigningRoot.defaultLifetimeSeconds
         package var limits = CertificateAuthority.Limits()
         package var rotation = RootRotation()
+        /// How often it looks whether something is to be done.
+        package var stepSeconds = 60.0
 
         package init(trustDomain: String) {
             self.trustDomain = trustDomain
@@ -86,11 +88,11 @@ package final class AuthorityKeeper: Sendable {
     /// Why the last step failed; nil when it did not.
     package var trouble: String? { state.withLock { $0.trouble } }
 
-    /// Works until cancelled: looks once a minute, and after a failure again in 1 to 30 seconds.
+    /// Works until cancelled: looks once a minute (`stepSeconds`), and after a failure again in 1 to 30 seconds.
     package func run() async {
         var failures = 0
         while !Task.isCancelled {
-            var pause = 60.0
+            var pause = settings.stepSeconds
             do {
                 try await step()
                 failures = 0
@@ -125,6 +127,8 @@ package final class AuthorityKeeper: Sendable {
                 loaded = changedState
             }
             (loaded, version) = try await load()
+            // What is published now is known to nobody yet, whatever every peer has acknowledged so far.
+            if case .publish = next { break }
         }
         try adopt(loaded, version: version)
         let bundle = PEM.bundle(loaded.trusted.roots)
