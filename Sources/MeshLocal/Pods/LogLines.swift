@@ -3,6 +3,8 @@ package struct LineCutter {
     package static let limit = 16_384
     private var partial: [UInt8] = []
 
+    package init() {}
+
     /// `isWhole` is false for a piece that goes on in the next one.
     package mutating func append(_ bytes: some Sequence<UInt8>, _ line: (_ text: [UInt8], _ isWhole: Bool) -> Void) {
         for byte in bytes {

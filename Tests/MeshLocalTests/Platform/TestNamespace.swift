@@ -33,6 +33,10 @@ struct TestNamespace {
         (try? TestTools.run("ip", ["netns", "exec", name] + arguments).output) ?? ""
     }
 
+    /// A new namespace has the machine's value.
+    func setForwarding(_ isOn: Bool) { _ = output(["sh", "-c", "echo \(isOn ? 1 : 0) > /proc/sys/net/ipv4/ip_forward"]) }
+    var isForwarding: Bool { output(["cat", "/proc/sys/net/ipv4/ip_forward"]) != "0\n" }
+
     /// The tests that match run inside, in a process of their own. `ip netns exec` becomes that process, so its id is the
     /// test program's.
     func start(_ filter: String, _ environment: [String: String] = [:], log: String) throws -> Process {
@@ -42,7 +46,7 @@ struct TestNamespace {
         process.arguments = ["netns", "exec", name, program, "--testing-library", "swift-testing", "--filter", filter]
         process.environment = ProcessInfo.processInfo.environment
             .merging([Self.variable: name, "APUS_TEST_DIRECTORY": directory]) { $1 }.merging(environment) { $1 }
-        FileManager.default.createFile(atPath: log, contents: nil)
+        _ = FileManager.default.createFile(atPath: log, contents: nil)
         let output = try FileHandle(forWritingTo: URL(fileURLWithPath: log))
         process.standardOutput = output
         process.standardError = output

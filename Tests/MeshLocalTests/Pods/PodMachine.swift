@@ -107,7 +107,10 @@ final class PodMachine: Sendable {
     func waitGone(_ name: String, seconds: Int = 20, sourceLocation: SourceLocation = #_sourceLocation) async throws {
         let deadline = ContinuousClock.now.advanced(by: .seconds(seconds))
         while (try? await api.get(.pod, namespace: "default", name: name)) != nil {
-            if ContinuousClock.now >= deadline { return Issue.record("\(name) is still there", sourceLocation: sourceLocation) }
+            if ContinuousClock.now >= deadline {
+                Issue.record("\(name) is still there", sourceLocation: sourceLocation)
+                return
+            }
             try await Task.sleep(for: .milliseconds(20))
         }
     }

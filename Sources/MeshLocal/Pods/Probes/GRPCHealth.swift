@@ -10,6 +10,8 @@ package struct GRPCHealth {
     private var buffer: [UInt8] = []
     private var message: [UInt8] = []
 
+    package init() {}
+
     package static func request(service: String, authority: String) -> [UInt8] {
         var headers: [UInt8] = [0x83, 0x86]
         literal(&headers, index: 4, "/grpc.health.v1.Health/Check")
