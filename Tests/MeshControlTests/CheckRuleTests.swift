@@ -1,6 +1,7 @@
 import MeshAddress
 import MeshControl
 import MeshCore
+import MeshXDS
 import Testing
 
 @Suite("What check finds wrong, and what to do about it")
@@ -78,6 +79,21 @@ struct CheckRuleTests {
             }
         }
         #expect(found.map(\.message) == ["shop/cart-1 has a sidecar that never connected"])
+    }
+
+    @Test("A report that comes after its pod has gone leaves no sidecar behind")
+    func late() {
+        var overview = overview()
+        let pod = ObjectName(namespace: "shop", name: "cart-1")
+        overview.apply([.workload(Workload(pod: pod, addresses: [], isMeshed: true))])
+        overview.take(TelemetryReport(pod: pod, sidecarVersion: "1"), now: now)
+        #expect(overview.sidecarStatuses.map(\.version) == ["1"])
+        overview.apply([.workloadRemoved(pod)])
+        #expect(overview.sidecarStatuses.isEmpty)
+        overview.take(TelemetryReport(pod: pod, sidecarVersion: "1"), now: now)
+        overview.certified(pod: pod, notAfter: now.wall)
+        #expect(overview.sidecarStatuses.isEmpty)
+        #expect(overview.sidecars.count == 0)
     }
 
     @Test("A failing service fails the check, a degraded one warns")

@@ -63,17 +63,13 @@ final class OverviewController {
         discovery = update
     }
 
-    func apply(_ report: TelemetryReport) {
-        let clock = clock
-        overview.health.ingest(report, reporter: overview.catalog.workloads[report.pod], now: clock)
-        overview.sidecars.reported(report, now: clock)
-    }
+    func apply(_ report: TelemetryReport) { overview.take(report, now: clock) }
 
     func reportsEnded(of pod: ObjectName) { overview.health.forgetReporter(pod) }
 
     func discoveryOpened() { isDiscoveryOpen = true }
 
-    func certified(pod: ObjectName, notAfter: Timestamp) { overview.sidecars.certified(pod: pod, notAfter: notAfter) }
+    func certified(pod: ObjectName, notAfter: Timestamp) { overview.certified(pod: pod, notAfter: notAfter) }
 
     func authorityChanged(rootNotAfter: Timestamp) { overview.rootNotAfter = rootNotAfter }
 
@@ -184,6 +180,10 @@ extension OverviewController: QueryServer.Source {
         page.add(
             .counter, "apus_control_telemetry_reports_total", "Telemetry reports taken in.",
             Double(overview.health.reports))
+        page.add(
+            .counter, "apus_control_telemetry_reports_unattributed_total",
+            "Telemetry reports of pods that the catalog does not know (any more, or yet).",
+            Double(overview.unattributedReports))
         if let end = overview.rootNotAfter {
             page.add(
                 .gauge, "apus_control_root_expiry_timestamp_seconds", "When the root that signs ends.",

@@ -1,5 +1,6 @@
 internal import MeshAddress
 package import MeshCore
+package import MeshXDS
 
 /// Everything that queries are answered from. A value on the loop of its own that answers them, apart from discovery,
 /// so that a question about ten thousand services delays no sidecar.
@@ -10,6 +11,8 @@ package struct MeshOverview: Sendable {
     package var version: String
     package var startedAt: Timestamp
     package var rootNotAfter: Timestamp?
+    /// Reports of pods that the catalog does not know.
+    package private(set) var unattributedReports: UInt64 = 0
     /// When the control plane's own certificate ends.
     package var servingNotAfter: Timestamp?
 
@@ -41,8 +44,26 @@ package struct MeshOverview: Sendable {
             sidecars: sidecarStatuses)
     }
 
+    /// Those whose pods are there, and those that are connected although their pods are not known (yet).
     package var sidecarStatuses: [SidecarStatus] {
-        sidecars.statuses { catalog.workloads[$0]?.node ?? "" }
+        sidecars.statuses { catalog.workloads[$0]?.node ?? "" }.filter { sidecar in
+            sidecar.synchronization != .disconnected
+                || catalog.workloads[ObjectName(namespace: sidecar.namespace, name: sidecar.pod)] != nil
+        }
+    }
+
+    /// A report of a pod that is not there (any more, or yet) counts for nothing: what it left would belong to nobody.
+    package mutating func take(_ report: TelemetryReport, now: HealthClock) {
+        guard let reporter = catalog.workloads[report.pod] else {
+            unattributedReports &+= 1
+            return
+        }
+        health.ingest(report, reporter: reporter, now: now)
+        sidecars.reported(report, now: now)
+    }
+
+    package mutating func certified(pod: ObjectName, notAfter: Timestamp) {
+        if catalog.workloads[pod] != nil { sidecars.certified(pod: pod, notAfter: notAfter) }
     }
 
     private var controlPlane: ControlPlaneStatus {
