@@ -456,6 +456,7 @@ extension HTTP2Session: ConnectionDelegate {
         guard isOpen, let library, let base = bytes.baseAddress else { return bytes.count }
         lastReceived = loop.now
         pingSent = nil
+        let hadSettings = hasSettings
         isInLibrary = true
         let count = nghttp2_session_mem_recv(library, base.assumingMemoryBound(to: UInt8.self), bytes.count)
         isInLibrary = false
@@ -471,6 +472,8 @@ extension HTTP2Session: ConnectionDelegate {
         }
         leaveLibrary()
         markDirty()
+        // The timer waited for the settings; from now on it watches for silence.
+        if hasSettings != hadSettings { watch() }
         return bytes.count
     }
 
