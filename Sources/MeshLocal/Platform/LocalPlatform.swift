@@ -116,6 +116,9 @@ final class StepClock: Sendable {
 
     init(report: @escaping @Sendable (PlatformProgress) -> Void) { self.report = report }
 
+    /// The next step begins now.
+    func restart() { _ = last.advance() }
+
     func done(_ step: PlatformProgress.Step, _ detail: String) {
         report(PlatformProgress(step: step, detail: detail, milliseconds: last.advance()))
     }

@@ -133,6 +133,7 @@ struct RunningPlatform: Sendable {
     }
 
     private func end(_ stop: StopSignal, _ node: NodeHeartbeat) async throws {
+        clock.restart()
         clock.done(.stopping, "\(await pods.podCount) pods")
         let ending = Task { await pods.shutDown(graceSeconds: options.stopGraceSeconds) }
         let hurrying = Task {
