@@ -28,6 +28,8 @@ enum ProxyLimits {
     static let connections = 65_536
     /// Targets made for the application's own ports.
     static let localTargets = 4_096
+    /// How often discovery may remove the endpoint that a request waits for.
+    static let removals = 32
     /// Tries that fail because an idle connection turned out to be closed cost nobody anything, up to this many.
     static let silentRetries = 3
 

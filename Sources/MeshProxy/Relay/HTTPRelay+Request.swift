@@ -65,6 +65,7 @@ extension HTTPRelay {
         status = 0
         tries = 0
         silentRetries = 0
+        removals = 0
         responseBytes = 0
         requestBody = BodyScanner(head.framing, limits: ProxyLimits.http)
         loop.counters.requests &+= 1
@@ -81,7 +82,10 @@ extension HTTPRelay {
         var taken = head.length
         var body = UnsafeRawBufferPointer(start: nil, count: 0)
         if !requestBody.isDone, bytes.count > taken {
-            let rest = UnsafeRawBufferPointer(rebasing: bytes[taken...])
+            // No more than can be kept until there is a connection; the rest is offered again.
+            let end = min(bytes.count, taken &+ ProxyLimits.replayBytes)
+            if end < bytes.count { downstream.deliverRetained() }
+            let rest = UnsafeRawBufferPointer(rebasing: bytes[taken..<end])
             guard let count = scanRequestBody(rest) else { return bytes.count }
             body = UnsafeRawBufferPointer(rebasing: rest[..<count])
             taken += count

@@ -17,7 +17,12 @@ extension HTTPRelay {
     func endpointRemoved(_ upstream: Upstream) {
         guard phase == .waiting, self.upstream === upstream else { return }
         endUpstream()
-        failed(.connectFailed("the endpoint was removed"), isUnprocessed: true, isSilent: true)
+        removals &+= 1
+        if removals <= ProxyLimits.removals {
+            retry(after: upstream, isSilent: true)
+        } else {
+            failed(.connectFailed("the endpoint was removed"), isUnprocessed: true, isSilent: false)
+        }
     }
 
     /// Lets go of the endpoint: a request less on it.
@@ -58,7 +63,7 @@ extension HTTPRelay {
             silentRetries &+= 1
             return true
         }
-        guard tries <= target.decision.retry.count &+ silentRetries else { return false }
+        guard tries <= target.decision.retry.count &+ silentRetries &+ removals else { return false }
         guard target.budget.withdraw(now: now) else {
             loop.counters.retriesOverBudget &+= 1
             return false

@@ -62,6 +62,8 @@ final class HTTPRelay: ConnectionDelegate, TimerTarget, LoopMember {
     var tried: [Upstream] = []
     var tries = 0
     var silentRetries = 0
+    /// Endpoints that were removed while it waited for a connection to them.
+    var removals = 0
     var discarded = 0
     var startedNanoseconds: Int64 = 0
     var tryStartedNanoseconds: Int64 = 0
