@@ -78,7 +78,8 @@ final class DNSForwarder: Sendable {
         }
         let connecting =
             overTCP
-            ? ClientBootstrap(group: loop).connectTimeout(DNSForwarder.timeout).channelInitializer(handler).connect(to: address)
+            ? ClientBootstrap(group: loop).connectTimeout(DNSForwarder.timeout).channelInitializer(handler).connect(
+                to: address)
             : DatagramBootstrap(group: loop).channelInitializer(handler).connect(to: address)
         connecting.whenFailure { _ in promise.succeed(nil) }
         let answer = try? await promise.futureResult.get()
@@ -100,7 +101,8 @@ private final class DatagramBytes: ChannelDuplexHandler {
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
         guard let peer = context.remoteAddress else { return context.fireErrorCaught(ChannelError.ioOnClosedChannel) }
-        context.write(wrapOutboundOut(AddressedEnvelope(remoteAddress: peer, data: unwrapOutboundIn(data))), promise: promise)
+        context.write(
+            wrapOutboundOut(AddressedEnvelope(remoteAddress: peer, data: unwrapOutboundIn(data))), promise: promise)
     }
 }
 
@@ -123,7 +125,8 @@ private final class ExchangeHandler: ChannelInboundHandler {
     func channelActive(context: ChannelHandlerContext) {
         let channel = context.channel
         promise.futureResult.whenComplete { _ in channel.close(promise: nil) }
-        let prefix = overTCP ? [UInt8(truncatingIfNeeded: query.count >> 8), UInt8(truncatingIfNeeded: query.count)] : []
+        let prefix =
+            overTCP ? [UInt8(truncatingIfNeeded: query.count >> 8), UInt8(truncatingIfNeeded: query.count)] : []
         let buffer = channel.allocator.buffer(bytes: prefix + query)
         context.writeAndFlush(wrapOutboundOut(buffer), promise: nil)
     }

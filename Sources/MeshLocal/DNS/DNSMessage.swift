@@ -7,11 +7,15 @@ package struct DNSName: Hashable, Sendable, CustomStringConvertible {
     /// From text such as `catalog.shop.svc.cluster.local`, with or without the last dot; nil for what is no name.
     package init?(_ text: String) {
         let trimmed = text.hasSuffix(".") ? String(text.dropLast()) : text
-        self.init(labels: trimmed.isEmpty ? [] : trimmed.split(separator: ".", omittingEmptySubsequences: false).map { Array($0.utf8) })
+        self.init(
+            labels: trimmed.isEmpty
+                ? [] : trimmed.split(separator: ".", omittingEmptySubsequences: false).map { Array($0.utf8) })
     }
 
     package init?(labels: [[UInt8]]) {
-        guard labels.allSatisfy({ (1...63).contains($0.count) }), labels.reduce(1, { $0 + $1.count + 1 }) <= 255 else { return nil }
+        guard labels.allSatisfy({ (1...63).contains($0.count) }), labels.reduce(1, { $0 + $1.count + 1 }) <= 255 else {
+            return nil
+        }
         self.labels = labels
     }
 
@@ -20,13 +24,18 @@ package struct DNSName: Hashable, Sendable, CustomStringConvertible {
     private init(unchecked labels: [[UInt8]]) { self.labels = labels }
 
     /// In lower case, for looking up.
-    package var folded: DNSName { DNSName(unchecked: labels.map { $0.map { (65...90).contains($0) ? $0 | 0x20 : $0 } }) }
+    package var folded: DNSName {
+        DNSName(unchecked: labels.map { $0.map { (65...90).contains($0) ? $0 | 0x20 : $0 } })
+    }
 
-    package func hasSuffix(_ other: DNSName) -> Bool { labels.count >= other.labels.count && labels.suffix(other.labels.count) == other.labels[...] }
+    package func hasSuffix(_ other: DNSName) -> Bool {
+        labels.count >= other.labels.count && labels.suffix(other.labels.count) == other.labels[...]
+    }
 
     /// The first labels as text, or nil when any is not ASCII text.
     package func texts() -> [String]? {
-        labels.allSatisfy { $0.allSatisfy { (33...126).contains($0) } } ? labels.map { String(decoding: $0, as: UTF8.self) } : nil
+        labels.allSatisfy { $0.allSatisfy { (33...126).contains($0) } }
+            ? labels.map { String(decoding: $0, as: UTF8.self) } : nil
     }
 
     package var description: String { labels.map { String(decoding: $0, as: UTF8.self) }.joined(separator: ".") + "." }

@@ -91,10 +91,14 @@ final class DNSRecords: Sendable {
         for slice in slices where slice.addressType != "FQDN" {
             for port in slice.ports {
                 guard let number = port.port.flatMap({ UInt16(exactly: $0) }) else { continue }
-                ports.insert(Port(name: port.name.lowercased(), transport: (port.protocol ?? "TCP").lowercased(), number: number))
+                ports.insert(
+                    Port(name: port.name.lowercased(), transport: (port.protocol ?? "TCP").lowercased(), number: number)
+                )
             }
             for endpoint in slice.endpoints {
-                guard endpoint.conditions.ready ?? true || service.spec.publishNotReadyAddresses == true else { continue }
+                guard endpoint.conditions.ready ?? true || service.spec.publishNotReadyAddresses == true else {
+                    continue
+                }
                 for address in endpoint.addresses.compactMap({ IPAddress($0) }) {
                     hosts.insert(Host(name: endpoint.hostname?.lowercased() ?? dashed(address), address: address))
                 }
@@ -145,7 +149,9 @@ final class DNSRecords: Sendable {
         return state.withLock { state in
             if labels.isEmpty {
                 let isAuthority = query.type == DNSType.soa || query.type == DNSType.any
-                return .answer(isAuthority ? DNSAnswer(answers: [authority(state.serial)]) : negative(DNSCode.noError, state.serial))
+                return .answer(
+                    isAuthority
+                        ? DNSAnswer(answers: [authority(state.serial)]) : negative(DNSCode.noError, state.serial))
             }
             switch labels.last {
             case "pod": return .answer(pod(labels, query, state))
@@ -157,7 +163,9 @@ final class DNSRecords: Sendable {
 
     /// `10-97-0-5.shop.pod.cluster.local` is 10.97.0.5.
     private func pod(_ labels: [String], _ query: DNSQuery, _ state: State) -> DNSAnswer {
-        guard labels.count == 3, let address = IPAddress(labels[0].replacing("-", with: ".")), podSubnet.contains(address) else {
+        guard labels.count == 3, let address = IPAddress(labels[0].replacing("-", with: ".")),
+            podSubnet.contains(address)
+        else {
             return negative(labels.count < 3 ? DNSCode.noError : DNSCode.nameError, state.serial)
         }
         return answer(query, [.address(address)], state)
@@ -194,7 +202,9 @@ final class DNSRecords: Sendable {
         case 2:
             let ports = entry.ports.filter { "_" + $0.name == below[0] && "_" + $0.transport == below[1] }
             if ports.isEmpty { return .answer(negative(DNSCode.nameError, state.serial)) }
-            guard query.type == DNSType.srv || query.type == DNSType.any else { return .answer(negative(DNSCode.noError, state.serial)) }
+            guard query.type == DNSType.srv || query.type == DNSType.any else {
+                return .answer(negative(DNSCode.noError, state.serial))
+            }
             return .answer(serviceRecords(entry, ports, key, query, state))
         default: return .answer(negative(DNSCode.nameError, state.serial))
         }
@@ -206,7 +216,9 @@ final class DNSRecords: Sendable {
         var answer = DNSAnswer()
         let targets: [(DNSName, IPAddress)] =
             entry.isHeadless
-            ? entry.hosts.compactMap { host in name([host.name, key.name, key.namespace, "svc"]).map { ($0, host.address) } }
+            ? entry.hosts.compactMap { host in
+                name([host.name, key.name, key.namespace, "svc"]).map { ($0, host.address) }
+            }
             : entry.addresses.compactMap { address in name([key.name, key.namespace, "svc"]).map { ($0, address) } }
         for port in ports {
             for (target, _) in targets {
@@ -236,7 +248,8 @@ final class DNSRecords: Sendable {
         let responsible = name(["hostmaster"]) ?? zone
         return DNSRecord(
             name: zone, seconds: Self.negativeSeconds,
-            content: .authority(primary: primary, responsible: responsible, serial: serial, minimumSeconds: Self.negativeSeconds))
+            content: .authority(
+                primary: primary, responsible: responsible, serial: serial, minimumSeconds: Self.negativeSeconds))
     }
 
     // MARK: - Reverse

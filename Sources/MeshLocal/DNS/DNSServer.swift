@@ -92,10 +92,14 @@ final class DNSServer: Sendable {
             state.withLock { $0.statistics.malformed += 1 }
             // Who sends what is no query gets nothing: two servers must not keep answering each other.
             guard case .malformed(let id) = error else { return }
-            return answer([UInt8(id >> 8), UInt8(truncatingIfNeeded: id), 0x80, 0x80 | DNSCode.formatError] + [UInt8](repeating: 0, count: 8))
+            return answer(
+                [UInt8(id >> 8), UInt8(truncatingIfNeeded: id), 0x80, 0x80 | DNSCode.formatError]
+                    + [UInt8](repeating: 0, count: 8))
         }
         let limit = overTCP ? 65_535 : Int(min(query.payloadLimit ?? 512, 1232))
-        func reply(_ code: UInt8) { answer(DNSAnswer(code: code, isAuthoritative: false).encode(for: query, limit: limit)) }
+        func reply(_ code: UInt8) {
+            answer(DNSAnswer(code: code, isAuthoritative: false).encode(for: query, limit: limit))
+        }
         guard query.opcode == 0 else { return reply(DNSCode.notImplemented) }
         guard query.classCode == 1 || query.classCode == 255 else { return reply(DNSCode.refused) }
         switch records.outcome(query) {
@@ -142,16 +146,21 @@ final class DNSServer: Sendable {
         for _ in 0..<questions { guard reader.name() != nil, reader.skip(4) else { return [] } }
         var records: [DNSRecord] = []
         for _ in 0..<min(answers, 64) {
-            guard let name = reader.name(), let type = reader.number(), reader.number() != nil, let seconds = reader.longNumber(),
+            guard let name = reader.name(), let type = reader.number(), reader.number() != nil,
+                let seconds = reader.longNumber(),
                 let length = reader.number()
             else { break }
             var content = DNSReader(message, at: reader.position)
             guard let bytes = reader.take(Int(length)) else { break }
             switch type {
             case DNSType.a, DNSType.aaaa:
-                if let address = IPAddress(bytes: bytes) { records.append(DNSRecord(name: name, seconds: seconds, content: .address(address))) }
+                if let address = IPAddress(bytes: bytes) {
+                    records.append(DNSRecord(name: name, seconds: seconds, content: .address(address)))
+                }
             case DNSType.cname:
-                if let target = content.name() { records.append(DNSRecord(name: name, seconds: seconds, content: .alias(target))) }
+                if let target = content.name() {
+                    records.append(DNSRecord(name: name, seconds: seconds, content: .alias(target)))
+                }
             default: break
             }
         }

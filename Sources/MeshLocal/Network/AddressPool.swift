@@ -8,7 +8,8 @@ package struct IPv4Subnet: Hashable, Sendable, LosslessStringConvertible {
     /// From CIDR notation; nil for anything else, for host bits that are set, and for networks with less than four addresses.
     package init?(_ text: String) {
         let parts = text.split(separator: "/", omittingEmptySubsequences: false)
-        guard parts.count == 2, let address = IPAddress(parts[0])?.v4, let length = Int(parts[1]), (8...30).contains(length)
+        guard parts.count == 2, let address = IPAddress(parts[0])?.v4, let length = Int(parts[1]),
+            (8...30).contains(length)
         else { return nil }
         network = address
         prefixLength = length

@@ -14,7 +14,8 @@ package struct NetworkSettings: Hashable, Sendable {
     package var mtu: Int
 
     package init(
-        bridge: String = "apus0", podSubnet: String = "10.97.0.0/16", serviceSubnet: String = "10.96.0.0/16", mtu: Int = 1500
+        bridge: String = "apus0", podSubnet: String = "10.97.0.0/16", serviceSubnet: String = "10.96.0.0/16",
+        mtu: Int = 1500
     ) {
         self.bridge = bridge
         self.podSubnet = podSubnet
@@ -65,7 +66,8 @@ actor BridgeNetwork {
             throw PlatformError("pod subnet '\(settings.podSubnet)': expected an IPv4 network such as 10.97.0.0/16")
         }
         guard let services = IPv4Subnet(settings.serviceSubnet) else {
-            throw PlatformError("service subnet '\(settings.serviceSubnet)': expected an IPv4 network such as 10.96.0.0/16")
+            throw PlatformError(
+                "service subnet '\(settings.serviceSubnet)': expected an IPv4 network such as 10.96.0.0/16")
         }
         guard !pods.overlaps(services) else {
             throw PlatformError("pod subnet \(pods) and service subnet \(services) overlap; choose two that do not")
@@ -83,13 +85,15 @@ actor BridgeNetwork {
         self.log = log
         pool = AddressPool(pods)
         table = ServiceTable(
-            name: BridgeNetwork.tableName(settings.bridge), bridge: settings.bridge, podSubnet: pods, serviceSubnet: services)
+            name: BridgeNetwork.tableName(settings.bridge), bridge: settings.bridge, podSubnet: pods,
+            serviceSubnet: services)
     }
 
     static func isInterfaceName(_ name: String) -> Bool {
         (1...15).contains(name.utf8.count)
             && name.utf8.allSatisfy { byte in
-                (97...122).contains(byte | 0x20) || (48...57).contains(byte) || byte == UInt8(ascii: "-") || byte == UInt8(ascii: "_")
+                (97...122).contains(byte | 0x20) || (48...57).contains(byte) || byte == UInt8(ascii: "-")
+                    || byte == UInt8(ascii: "_")
             }
     }
 
@@ -118,7 +122,8 @@ actor BridgeNetwork {
         try makeDirectory(BridgeNetwork.namespaceDirectory)
         // Without an address of its own a bridge takes the lowest of its ports', so that it would change with every pod, and
         // what the pods know of their neighbour would be wrong for a while.
-        let hardware = (gateway.bytes.suffix(4)).map { ":" + String(UInt16($0) + 0x100, radix: 16).dropFirst() }.joined()
+        let hardware = (gateway.bytes.suffix(4)).map { ":" + String(UInt16($0) + 0x100, radix: 16).dropFirst() }
+            .joined()
         try await ip.run(
             ["-batch", "-"],
             input: """
@@ -148,10 +153,12 @@ actor BridgeNetwork {
                 let address = IPAddress(fields[3][..<slash])
             else { continue }
             if fields[1] == settings.bridge {
-                return "the interface \(settings.bridge) exists already and is not this platform's; stop what made it or choose another bridge name"
+                return
+                    "the interface \(settings.bridge) exists already and is not this platform's; stop what made it or choose another bridge name"
             }
             for subnet in [podSubnet, serviceSubnet] where subnet.contains(address) {
-                return "the interface \(fields[1]) has the address \(fields[3]) in \(subnet); choose another subnet for pods or services"
+                return
+                    "the interface \(fields[1]) has the address \(fields[3]) in \(subnet); choose another subnet for pods or services"
             }
         }
         return nil
@@ -165,7 +172,8 @@ actor BridgeNetwork {
     /// Makes a network namespace with an address of its own.
     func attach() async throws -> PodSandbox {
         guard let address = pool.take() else {
-            throw PlatformError("every address of the pod subnet \(podSubnet) is taken; delete pods or choose a larger subnet")
+            throw PlatformError(
+                "every address of the pod subnet \(podSubnet) is taken; delete pods or choose a larger subnet")
         }
         let random = String(UInt32.random(in: .min ... .max), radix: 16)
         let name = "apus-" + String(repeating: "0", count: 8 - random.utf8.count) + random

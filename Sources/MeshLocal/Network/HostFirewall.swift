@@ -50,7 +50,8 @@ struct HostFirewall: Sendable {
     func close(_ rule: PlatformRecord.FirewallRule) throws {
         let listing = (try? nft.runAndWait(["-a", "list", "chain", rule.family, rule.table, rule.chain])) ?? ""
         for line in listing.split(separator: "\n") where line.contains("comment \"\(rule.comment)\"") {
-            guard let mark = line.range(of: "# handle "), let handle = Int(line[mark.upperBound...].trimmingCharacters(in: .whitespaces))
+            guard let mark = line.range(of: "# handle "),
+                let handle = Int(line[mark.upperBound...].trimmingCharacters(in: .whitespaces))
             else { continue }
             try nft.runAndWait(["delete", "rule", rule.family, rule.table, rule.chain, "handle", "\(handle)"])
         }

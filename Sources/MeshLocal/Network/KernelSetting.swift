@@ -4,7 +4,8 @@ import Glibc
 /// A value under `/proc/sys`.
 enum KernelSetting {
     static func read(_ path: String) -> String? {
-        (try? String(contentsOfFile: "/proc/sys/" + path, encoding: .utf8))?.trimmingCharacters(in: .whitespacesAndNewlines)
+        (try? String(contentsOfFile: "/proc/sys/" + path, encoding: .utf8))?.trimmingCharacters(
+            in: .whitespacesAndNewlines)
     }
 
     static func write(_ path: String, _ value: String) -> Bool {

@@ -48,7 +48,8 @@ final class ServiceCatalog: Sendable {
     }
 
     private func follow(
-        _ api: any KubernetesAPI, _ kind: ResourceKind, _ take: @escaping @Sendable (ResourceFollower.Event) -> Set<Key>,
+        _ api: any KubernetesAPI, _ kind: ResourceKind,
+        _ take: @escaping @Sendable (ResourceFollower.Event) -> Set<Key>,
         _ wake: AsyncStream<Void>.Continuation
     ) async {
         await ResourceFollower(api: api, kind: kind, log: log).run { event in

@@ -22,10 +22,12 @@ package enum ServiceRules {
         let addresses = texts.compactMap { IPAddress($0) }.filter(\.isV4)
         return addresses.flatMap { address in
             service.spec.ports.compactMap { port in
-                guard let number = UInt16(exactly: port.port), number > 0, let transport = transport(port.protocol) else { return nil }
+                guard let number = UInt16(exactly: port.port), number > 0, let transport = transport(port.protocol)
+                else { return nil }
                 let publishes = service.spec.publishNotReadyAddresses == true
                 return ServicePortRule(
-                    address: address, port: number, transport: transport, isSticky: service.spec.sessionAffinity == "ClientIP",
+                    address: address, port: number, transport: transport,
+                    isSticky: service.spec.sessionAffinity == "ClientIP",
                     endpoints: endpoints(of: port, transport, slices, publishesNotReady: publishes))
             }
         }
@@ -33,7 +35,8 @@ package enum ServiceRules {
 
     /// Ready endpoints; without any, those that still serve while they terminate.
     private static func endpoints(
-        of port: Kubernetes.ServicePort, _ transport: String, _ slices: [Kubernetes.EndpointSlice], publishesNotReady: Bool
+        of port: Kubernetes.ServicePort, _ transport: String, _ slices: [Kubernetes.EndpointSlice],
+        publishesNotReady: Bool
     ) -> [SocketAddress] {
         var ready: Set<SocketAddress> = []
         var leaving: Set<SocketAddress> = []
@@ -73,7 +76,8 @@ extension ServicePortRule {
     /// The one statement of the chain; nil without endpoints.
     package var statement: String? {
         guard !endpoints.isEmpty else { return nil }
-        let choice = isSticky ? "jhash ip saddr mod \(endpoints.count) seed 0x61707573" : "numgen random mod \(endpoints.count)"
+        let choice =
+            isSticky ? "jhash ip saddr mod \(endpoints.count) seed 0x61707573" : "numgen random mod \(endpoints.count)"
         let elements = endpoints.enumerated().map { "\($0) : \($1.ip) . \($1.port)" }.joined(separator: ", ")
         return "meta l4proto \(transport) dnat ip to \(choice) map { \(elements) }"
     }
@@ -168,8 +172,12 @@ package struct ServiceTable {
         return ["delete element inet \(name) services { \(rule.key) }", "delete chain inet \(name) \(chain)"]
     }
 
-    package func podAddition(_ address: IPAddress) -> String { "add element inet \(name) pods { \(address) . \(address) }\n" }
-    package func podRemoval(_ address: IPAddress) -> String { "delete element inet \(name) pods { \(address) . \(address) }\n" }
+    package func podAddition(_ address: IPAddress) -> String {
+        "add element inet \(name) pods { \(address) . \(address) }\n"
+    }
+    package func podRemoval(_ address: IPAddress) -> String {
+        "delete element inet \(name) pods { \(address) . \(address) }\n"
+    }
 
     /// Forgets what was applied: after a failed script the next one starts with the table's creation.
     package mutating func forget() { rules = [:] }

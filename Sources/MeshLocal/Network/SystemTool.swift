@@ -1,6 +1,6 @@
 import CApus
-import Glibc
 import Dispatch
+import Glibc
 
 /// A program of the machine (`ip`, `nft`) that is run with a script on its standard input.
 struct SystemTool: Sendable {
@@ -40,9 +40,14 @@ struct SystemTool: Sendable {
     @discardableResult
     func runAndWait(_ arguments: [String], input: String = "", timeoutMilliseconds: Int32 = 20_000) throws -> String {
         var text = input
-        let files = [text.withUTF8 { apus_memory_file($0.baseAddress, $0.count) }, apus_memory_file("", 0), apus_memory_file("", 0)]
+        let files = [
+            text.withUTF8 { apus_memory_file($0.baseAddress, $0.count) }, apus_memory_file("", 0),
+            apus_memory_file("", 0),
+        ]
         defer { files.filter { $0 >= 0 }.forEach { _ = close($0) } }
-        guard files.allSatisfy({ $0 >= 0 }) else { throw Failure(description: "\(path): no memory file: \(lastError())") }
+        guard files.allSatisfy({ $0 >= 0 }) else {
+            throw Failure(description: "\(path): no memory file: \(lastError())")
+        }
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
@@ -66,7 +71,10 @@ struct SystemTool: Sendable {
             close(process)
         }
         while waitpid(child, &status, 0) < 0 && errno == EINTR {}
-        if isLate { throw Failure(description: "\(path) \(arguments.joined(separator: " ")) did not end in \(timeoutMilliseconds) ms") }
+        if isLate {
+            throw Failure(
+                description: "\(path) \(arguments.joined(separator: " ")) did not end in \(timeoutMilliseconds) ms")
+        }
         guard status == 0 else {
             let complaint = read(files[2]).split(separator: "\n").prefix(6).joined(separator: "; ")
             throw Failure(description: "\(path) \(arguments.joined(separator: " ")): \(complaint)")

@@ -23,17 +23,14 @@ package enum LocalPlatform {
         let journal = try PlatformJournal(dataDirectory: directory)
         let leftovers = PlatformCleanup.clean(journal, dataDirectory: directory)
         if !leftovers.isEmpty { clock.done(.cleanUp, "removed what an earlier run left: \(leftovers.count) things") }
-        let spawner = try ContainerSpawner()
-        defer { spawner.shutDown() }
-        try journal.change { record in
-            record.platform = RecordedProcess(id: getpid())
-            record.spawner = spawner.process
-        }
+        try journal.change { $0.platform = RecordedProcess(id: getpid()) }
+        let spawner = try ContainerSpawner { process in try journal.change { $0.spawner = process } }
         let stop = StopSignal(handlesSignals: options.handlesSignals)
         defer { stop.release() }
         do {
             let platform = try RunningPlatform(
-                options, directory: directory, programs: programs, spawner: spawner, journal: journal, log: log, clock: clock)
+                options, directory: directory, programs: programs, spawner: spawner, journal: journal, log: log,
+                clock: clock)
             try await withTaskCancellationHandler {
                 try await platform.run(until: stop)
             } onCancel: {

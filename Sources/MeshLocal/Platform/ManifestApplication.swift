@@ -6,9 +6,12 @@ struct ManifestApplication: Sendable {
 
     func apply(_ objects: [KubernetesObject]) async throws {
         for object in objects {
-            let group = object.apiVersion.split(separator: "/").count == 2 ? String(object.apiVersion.prefix { $0 != "/" }) : ""
+            let group =
+                object.apiVersion.split(separator: "/").count == 2 ? String(object.apiVersion.prefix { $0 != "/" }) : ""
             guard let kind = api.registry.served(group: group, kindName: object.kind)?.kind else {
-                throw PlatformError("manifest \(object.kind) '\(object.name)': the platform serves no \(object.kind) of \(object.apiVersion)")
+                throw PlatformError(
+                    "manifest \(object.kind) '\(object.name)': the platform serves no \(object.kind) of \(object.apiVersion)"
+                )
             }
             var object = object
             if kind.isNamespaced && object.namespace == nil { object.json[path: "metadata", "namespace"] = "default" }
@@ -26,7 +29,8 @@ struct ManifestApplication: Sendable {
         } catch let error as StatusError where error.code == 409 {
             var change = object.json
             change["status"] = nil
-            _ = try await api.patch(kind, namespace: object.namespace, name: object.name, subresource: nil, .merge(change))
+            _ = try await api.patch(
+                kind, namespace: object.namespace, name: object.name, subresource: nil, .merge(change))
         }
     }
 }

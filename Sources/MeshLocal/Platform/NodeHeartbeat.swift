@@ -23,7 +23,8 @@ struct NodeHeartbeat: Sendable {
                 "name": .string(name),
                 "labels": [
                     "kubernetes.io/hostname": .string(name), "kubernetes.io/os": "linux",
-                    "kubernetes.io/arch": .string(NodeHeartbeat.architecture), "node.kubernetes.io/instance-type": "apus",
+                    "kubernetes.io/arch": .string(NodeHeartbeat.architecture),
+                    "node.kubernetes.io/instance-type": "apus",
                 ],
             ],
             "spec": [:],
@@ -53,7 +54,8 @@ struct NodeHeartbeat: Sendable {
         let now = JSONValue.string("\(KubernetesTime.now)")
         func condition(_ type: String, _ status: Bool, _ reason: String, _ message: String) -> JSONValue {
             [
-                "type": .string(type), "status": status ? "True" : "False", "reason": .string(reason), "message": .string(message),
+                "type": .string(type), "status": status ? "True" : "False", "reason": .string(reason),
+                "message": .string(message),
                 "lastHeartbeatTime": now, "lastTransitionTime": .string("\(began)"),
             ]
         }
@@ -62,7 +64,10 @@ struct NodeHeartbeat: Sendable {
             "pods": .string("\(NodeHeartbeat.podLimit)"),
         ]
         let status: JSONValue = [
-            "addresses": [["type": "InternalIP", "address": .string("\(address)")], ["type": "Hostname", "address": .string(name)]],
+            "addresses": [
+                ["type": "InternalIP", "address": .string("\(address)")],
+                ["type": "Hostname", "address": .string(name)],
+            ],
             "capacity": resources, "allocatable": resources,
             "conditions": [
                 condition("MemoryPressure", false, "KubeletHasSufficientMemory", "the machine's memory is not watched"),
@@ -83,9 +88,9 @@ struct NodeHeartbeat: Sendable {
     }
 
     #if arch(arm64)
-    private static let architecture = "arm64"
+        private static let architecture = "arm64"
     #else
-    private static let architecture = "amd64"
+        private static let architecture = "amd64"
     #endif
 
     private static var kernel: String { KernelSetting.read("kernel/osrelease") ?? "" }

@@ -23,7 +23,9 @@ enum PlatformCheck {
             do {
                 try await nft.run(["list", "tables"])
             } catch {
-                problems.append("nftables does not work here (\(error)); run apus up as real root, not in an unprivileged container")
+                problems.append(
+                    "nftables does not work here (\(error)); run apus up as real root, not in an unprivileged container"
+                )
             }
         }
         if access("/proc/sys/net/ipv4/ip_forward", W_OK) != 0 {

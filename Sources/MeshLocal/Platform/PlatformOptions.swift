@@ -62,7 +62,8 @@ package struct PlatformOptions: Sendable {
 
     var programDirectory: String {
         if let binaryDirectory { return binaryDirectory }
-        let program = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? "/usr/local/bin/apus"
+        let program =
+            (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? "/usr/local/bin/apus"
         return String(program[..<(program.lastIndex(of: "/") ?? program.endIndex)])
     }
 }
@@ -70,7 +71,8 @@ package struct PlatformOptions: Sendable {
 /// One thing that was done on the way up or down.
 package struct PlatformProgress: Sendable {
     package enum Step: String, Sendable {
-        case checks, cleanUp = "clean up", storage, network, apiServer = "API server", dns = "DNS", pods, manifests, ready, stopping
+        case checks, cleanUp = "clean up", storage, network, apiServer = "API server", dns = "DNS", pods, manifests,
+            ready, stopping
         case stopped
     }
 

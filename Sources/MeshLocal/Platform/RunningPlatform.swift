@@ -19,7 +19,8 @@ struct RunningPlatform: Sendable {
     private let apiAddresses: [SocketAddress]
 
     init(
-        _ options: PlatformOptions, directory: String, programs: String, spawner: ContainerSpawner, journal: PlatformJournal, log: Logger,
+        _ options: PlatformOptions, directory: String, programs: String, spawner: ContainerSpawner,
+        journal: PlatformJournal, log: Logger,
         clock: StepClock
     ) throws {
         self.options = options
@@ -31,20 +32,25 @@ struct RunningPlatform: Sendable {
         api = try LocalAPI(
             store: store,
             settings: LocalAPISettings(
-                nodeName: options.nodeName, serviceSubnet: options.network.serviceSubnet, clusterDomain: options.clusterDomain,
+                nodeName: options.nodeName, serviceSubnet: options.network.serviceSubnet,
+                clusterDomain: options.clusterDomain,
                 version: options.version))
         apiAddresses = [SocketAddress(.loopback4, options.apiPort), SocketAddress(network.gateway, options.apiPort)]
         let access = PodAccessRelay()
         server = try APIServer(
-            api: api, settings: APIServerSettings(listeners: apiAddresses, certificateNames: [options.nodeName]), access: access,
+            api: api, settings: APIServerSettings(listeners: apiAddresses, certificateNames: [options.nodeName]),
+            access: access,
             logger: log)
         pods = PodRunner(
             platform: PodPlatform(
-                api: api, tokens: api, spawner: spawner, network: network, journal: journal, log: log, nodeName: options.nodeName,
+                api: api, tokens: api, spawner: spawner, network: network, journal: journal, log: log,
+                nodeName: options.nodeName,
                 clusterDomain: options.clusterDomain, dataDirectory: directory, binaryDirectory: programs,
-                clusterCertificates: server.authorityPEM, apiAddress: SocketAddress(api.addresses.platform, 443), capacity: capacity,
+                clusterCertificates: server.authorityPEM, apiAddress: SocketAddress(api.addresses.platform, 443),
+                capacity: capacity,
                 restartDelays: RestartDelays(
-                    baseMilliseconds: options.restartBaseMilliseconds, limitMilliseconds: options.restartLimitMilliseconds)))
+                    baseMilliseconds: options.restartBaseMilliseconds,
+                    limitMilliseconds: options.restartLimitMilliseconds)))
         access.set(pods)
         clock.done(.storage, "\(store.statistics.objects) objects")
     }
@@ -60,9 +66,11 @@ struct RunningPlatform: Sendable {
 
     private func serve(until stop: StopSignal) async throws {
         try await network.setUp()
-        clock.done(.network, "bridge \(options.network.bridge), pods \(network.podSubnet), services \(network.serviceSubnet)")
+        clock.done(
+            .network, "bridge \(options.network.bridge), pods \(network.podSubnet), services \(network.serviceSubnet)")
         let proxy = ServiceProxy(network)
-        let records = DNSRecords(clusterDomain: options.clusterDomain, podSubnet: network.podSubnet, serviceSubnet: network.serviceSubnet)
+        let records = DNSRecords(
+            clusterDomain: options.clusterDomain, podSubnet: network.podSubnet, serviceSubnet: network.serviceSubnet)
         let services = ServiceCatalog(log: log) { key, entry in
             records.set(key, entry)
             await proxy.changed(key, entry)
@@ -71,7 +79,8 @@ struct RunningPlatform: Sendable {
             api: api,
             settings: ControllerSettings(authorityPEM: server.authorityPEM, apiServers: [apiAddresses[1]]), logger: log)
         let node = NodeHeartbeat(
-            api: api, name: options.nodeName, address: network.gateway, capacity: capacity, version: options.version, log: log)
+            api: api, name: options.nodeName, address: network.gateway, capacity: capacity, version: options.version,
+            log: log)
         let dns = DNSServer(address: network.gateway, records: records, resolvers: HostResolvers(), log: log)
 
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -81,7 +90,8 @@ struct RunningPlatform: Sendable {
                 group.cancelAll()
             }
             let failure = FirstFailure()
-            let part: @Sendable (String, @escaping @Sendable () async throws -> Void) -> @Sendable () async -> Void = { name, body in
+            let part: @Sendable (String, @escaping @Sendable () async throws -> Void) -> @Sendable () async -> Void = {
+                name, body in
                 {
                     do {
                         try await body()
@@ -99,7 +109,9 @@ struct RunningPlatform: Sendable {
                 operation: part("the API server cannot listen on port \(options.apiPort)") {
                     try await server.run { _ in listening.pass() }
                 })
-            group.addTask { await stop.wait(); listening.open() }
+            group.addTask {
+                await stop.wait(); listening.open()
+            }
             await listening.wait()
             try failure.check()
             let kubeconfig = PlatformOptions.kubeconfigPath(dataDirectory: directory)
@@ -109,14 +121,18 @@ struct RunningPlatform: Sendable {
             group.addTask(operation: part("the controllers") { try await controllers.run() })
             let known = Gate(count: 1)
             group.addTask { await services.run(api) { known.pass() } }
-            group.addTask { await stop.wait(); known.open() }
+            group.addTask {
+                await stop.wait(); known.open()
+            }
             await known.wait()
             try await dns.start()
             clock.done(.dns, "\(network.gateway):53")
             let synchronized = Gate(count: 1)
             group.addTask { await pods.run { synchronized.open() } }
             group.addTask { await node.run() }
-            group.addTask { await stop.wait(); synchronized.open() }
+            group.addTask {
+                await stop.wait(); synchronized.open()
+            }
             await synchronized.wait()
             clock.done(.pods, "\(await pods.podCount) to run")
             if !options.manifests.isEmpty {

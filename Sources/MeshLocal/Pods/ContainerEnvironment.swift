@@ -62,7 +62,8 @@ struct ContainerEnvironment {
     func expand(_ text: String) -> String { VariableExpansion.expand(text) { self[$0] } }
 
     init(
-        _ container: Kubernetes.Container, defaults: [(String, String)], fields: DownwardFields, node: NodeCapacity, objects: PodObjects
+        _ container: Kubernetes.Container, defaults: [(String, String)], fields: DownwardFields, node: NodeCapacity,
+        objects: PodObjects
     ) async throws {
         for (name, value) in defaults { self[name] = value }
         for source in container.envFrom {
@@ -81,32 +82,40 @@ struct ContainerEnvironment {
                 self[entry.name] = expand(entry.value ?? "")
                 continue
             }
-            if let value = try await Self.value(source, entry.name, container, fields, node, objects) { self[entry.name] = value }
+            if let value = try await Self.value(source, entry.name, container, fields, node, objects) {
+                self[entry.name] = value
+            }
         }
         let bytes = variables.reduce(0) { $0 + $1.name.utf8.count + $1.value.utf8.count + 2 }
         guard bytes <= ContainerEnvironment.byteLimit else {
             throw ContainerConfigError(
-                message: "container \(container.name): its environment has \(bytes) bytes, more than \(ContainerEnvironment.byteLimit); "
+                message:
+                    "container \(container.name): its environment has \(bytes) bytes, more than \(ContainerEnvironment.byteLimit); "
                     + "mount large values as files")
         }
     }
 
     /// Nil leaves the variable out: its source is optional and absent.
     private static func value(
-        _ source: Kubernetes.EnvVarSource, _ name: String, _ container: Kubernetes.Container, _ fields: DownwardFields, _ node: NodeCapacity,
+        _ source: Kubernetes.EnvVarSource, _ name: String, _ container: Kubernetes.Container, _ fields: DownwardFields,
+        _ node: NodeCapacity,
         _ objects: PodObjects
     ) async throws -> String? {
         if let reference = source.fieldRef {
             guard let value = fields.value(reference.fieldPath) else {
                 throw ContainerConfigError(
-                    message: "env \(name): fieldPath '\(reference.fieldPath)' is unknown; expected one such as metadata.name or status.podIP")
+                    message:
+                        "env \(name): fieldPath '\(reference.fieldPath)' is unknown; expected one such as metadata.name or status.podIP"
+                )
             }
             return value
         }
         if let reference = source.resourceFieldRef {
             guard let value = fields.resource(reference, container: container.name, node) else {
                 throw ContainerConfigError(
-                    message: "env \(name): resource '\(reference.resource)' is unknown; expected limits or requests of cpu or memory")
+                    message:
+                        "env \(name): resource '\(reference.resource)' is unknown; expected limits or requests of cpu or memory"
+                )
             }
             return value
         }
@@ -124,6 +133,8 @@ struct ContainerEnvironment {
         }
         if let value = values?[reference.key] { return String(decoding: value, as: UTF8.self) }
         if reference.optional == true { return nil }
-        throw ContainerConfigError(message: "env \(name): couldn't find key \(reference.key) in \(kind) \(objects.namespace)/\(reference.name)")
+        throw ContainerConfigError(
+            message: "env \(name): couldn't find key \(reference.key) in \(kind) \(objects.namespace)/\(reference.name)"
+        )
     }
 }

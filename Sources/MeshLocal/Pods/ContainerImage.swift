@@ -26,7 +26,8 @@ struct ContainerImage {
             guard access(source, X_OK) == 0 else {
                 throw ContainerConfigError(
                     reason: "ErrImageNeverPull",
-                    message: "container \(container.name): the image '\(container.image)' is the program \(source), which is missing; "
+                    message:
+                        "container \(container.name): the image '\(container.image)' is the program \(source), which is missing; "
                         + "build it beside apus")
             }
             // At a place of its own, because the directory it was built in may be closed to the container's user.
@@ -36,7 +37,8 @@ struct ContainerImage {
         default:
             throw ContainerConfigError(
                 reason: "ErrImageNeverPull",
-                message: "container \(container.name): image '\(container.image)' is not on this platform, which pulls none; expected "
+                message:
+                    "container \(container.name): image '\(container.image)' is not on this platform, which pulls none; expected "
                     + "host, apus/proxy or apus/control")
         }
     }
@@ -55,7 +57,8 @@ struct ContainerIdentity {
         let shared = pod.securityContext
         func id(_ value: Int, _ field: String) throws -> UInt32 {
             guard let id = UInt32(exactly: value), id < UInt32.max else {
-                throw ContainerConfigError(message: "container \(container.name): \(field) \(value): expected 0 to 4294967294")
+                throw ContainerConfigError(
+                    message: "container \(container.name): \(field) \(value): expected 0 to 4294967294")
             }
             return id
         }
@@ -65,13 +68,15 @@ struct ContainerIdentity {
         if let volumes = shared?.fsGroup { supplementary.append(try id(volumes, "fsGroup")) }
         if own?.runAsNonRoot ?? shared?.runAsNonRoot ?? false, user == 0 {
             throw ContainerConfigError(
-                message: "container \(container.name): container has runAsNonRoot and image will run as root; set runAsUser")
+                message:
+                    "container \(container.name): container has runAsNonRoot and image will run as root; set runAsUser")
         }
         do {
             capabilities =
                 own?.privileged == true
                 ? LinuxCapabilities.all
-                : try LinuxCapabilities.effective(add: own?.capabilities?.add ?? [], drop: own?.capabilities?.drop ?? [])
+                : try LinuxCapabilities.effective(
+                    add: own?.capabilities?.add ?? [], drop: own?.capabilities?.drop ?? [])
         } catch {
             throw ContainerConfigError(message: "container \(container.name): \(error)")
         }

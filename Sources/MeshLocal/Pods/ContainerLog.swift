@@ -144,7 +144,10 @@ final class ContainerLog: Sendable {
             guard state.generation != generation else { return nil }
             // Two turns since then have removed what was between.
             let isNext = state.generation == generation &+ 1
-            return (open(isNext ? path : path + ".1", O_RDONLY | O_CLOEXEC), isNext ? state.generation : state.generation &- 1)
+            return (
+                open(isNext ? path : path + ".1", O_RDONLY | O_CLOEXEC),
+                isNext ? state.generation : state.generation &- 1
+            )
         }
     }
 
@@ -176,7 +179,9 @@ final class ContainerLog: Sendable {
         init(_ log: ContainerLog, _ request: PodLogRequest) {
             self.log = log
             self.request = request
-            since = request.sinceSeconds.map { KubernetesTime(seconds: KubernetesTime.now.seconds - Int64(clamping: $0)).microText }
+            since = request.sinceSeconds.map {
+                KubernetesTime(seconds: KubernetesTime.now.seconds - Int64(clamping: $0)).microText
+            }
             subscription = log.subscribe()
             let opened = log.openFiles()
             files = [opened.older, opened.current].filter { $0 >= 0 }
@@ -269,7 +274,8 @@ final class ContainerLog: Sendable {
             var wanted = max(0, count)
             while start > lines.startIndex {
                 let line = lines[start - 1]
-                let mark = line.count > StoredLogLine.timeWidth + 8 ? line[line.startIndex + StoredLogLine.timeWidth + 8] : 0
+                let mark =
+                    line.count > StoredLogLine.timeWidth + 8 ? line[line.startIndex + StoredLogLine.timeWidth + 8] : 0
                 if mark != UInt8(ascii: "P") {
                     if wanted == 0 { break }
                     wanted -= 1

@@ -93,7 +93,8 @@ struct PodStatusModel: Sendable {
     var phase: String {
         if failure != nil && isStopped { return "Failed" }
         let ends = applications.compactMap(\.end)
-        let willRestart = restartPolicy == "Always" || (restartPolicy == "OnFailure" && ends.contains { $0.exitCode != 0 })
+        let willRestart =
+            restartPolicy == "Always" || (restartPolicy == "OnFailure" && ends.contains { $0.exitCode != 0 })
         if ends.count == applications.count, !ends.isEmpty, isStopped || !willRestart, !isInterrupted {
             return ends.allSatisfy { $0.exitCode == 0 } ? "Succeeded" : "Failed"
         }
@@ -115,11 +116,14 @@ struct PodStatusModel: Sendable {
         let unready = relevant.filter { !$0.isReady }.map(\.spec.name)
         let isReady = unready.isEmpty && !isDone && isInitialized
         let why: (reason: String, message: String) =
-            isReady ? ("", "")
+            isReady
+            ? ("", "")
             : isDone
                 ? (phase == "Succeeded" ? "PodCompleted" : "PodFailed", "")
                 : ("ContainersNotReady", "containers with unready status: [\(unready.joined(separator: " "))]")
-        let incomplete = containers.filter { $0.role == .initial && $0.end?.exitCode != 0 || $0.role == .sidecar && !$0.isStarted }
+        let incomplete = containers.filter {
+            $0.role == .initial && $0.end?.exitCode != 0 || $0.role == .sidecar && !$0.isStarted
+        }
         let initialization: (reason: String, message: String) =
             isInitialized || isDone
             ? (phase == "Succeeded" ? "PodCompleted" : "", "")
@@ -151,12 +155,14 @@ struct PodStatusModel: Sendable {
     }
 
     private func condition(
-        _ type: String, _ isTrue: Bool, _ why: (reason: String, message: String), former: JSONValue?, now: KubernetesTime
+        _ type: String, _ isTrue: Bool, _ why: (reason: String, message: String), former: JSONValue?,
+        now: KubernetesTime
     ) -> JSONValue {
         let value: JSONValue = isTrue ? "True" : "False"
         let known = former?["conditions"]?.array?.first { $0["type"]?.string == type }
         var condition: JSONValue = ["type": .string(type), "status": value]
-        condition["lastTransitionTime"] = known?["status"] == value ? known?["lastTransitionTime"] ?? .string("\(now)") : .string("\(now)")
+        condition["lastTransitionTime"] =
+            known?["status"] == value ? known?["lastTransitionTime"] ?? .string("\(now)") : .string("\(now)")
         if !why.reason.isEmpty && !(isTrue && type != "Initialized") { condition["reason"] = .string(why.reason) }
         if !why.message.isEmpty && !isTrue { condition["message"] = .string(why.message) }
         return condition
@@ -164,9 +170,11 @@ struct PodStatusModel: Sendable {
 
     private func containerStatus(_ record: ContainerRecord) -> JSONValue {
         var status: JSONValue = [
-            "name": .string(record.spec.name), "image": .string(record.spec.image), "imageID": .string(record.spec.image),
+            "name": .string(record.spec.name), "image": .string(record.spec.image),
+            "imageID": .string(record.spec.image),
             "restartCount": .int(Int64(record.restartCount)), "started": .bool(record.isStarted),
-            "ready": .bool(record.role == .initial ? record.end?.exitCode == 0 : record.isReady), "state": state(record.state),
+            "ready": .bool(record.role == .initial ? record.end?.exitCode == 0 : record.isReady),
+            "state": state(record.state),
             "lastState": record.lastEnd.map { ["terminated": terminated($0)] } ?? [:],
         ]
         if !record.containerID.isEmpty { status["containerID"] = .string(record.containerID) }
@@ -177,7 +185,8 @@ struct PodStatusModel: Sendable {
         switch state {
         case .waiting(let reason, let message):
             message.isEmpty
-                ? ["waiting": ["reason": .string(reason)]] : ["waiting": ["reason": .string(reason), "message": .string(message)]]
+                ? ["waiting": ["reason": .string(reason)]]
+                : ["waiting": ["reason": .string(reason), "message": .string(message)]]
         case .running(let since): ["running": ["startedAt": .string("\(since)")]]
         case .ended(let end): ["terminated": terminated(end)]
         }
@@ -185,7 +194,8 @@ struct PodStatusModel: Sendable {
 
     private func terminated(_ end: ContainerRecord.End) -> JSONValue {
         var value: JSONValue = [
-            "exitCode": .int(Int64(end.exitCode)), "reason": .string(end.reason), "finishedAt": .string("\(end.finished)"),
+            "exitCode": .int(Int64(end.exitCode)), "reason": .string(end.reason),
+            "finishedAt": .string("\(end.finished)"),
         ]
         if let signal = end.signal { value["signal"] = .int(Int64(signal)) }
         if !end.message.isEmpty { value["message"] = .string(end.message) }

@@ -44,7 +44,8 @@ final class DescriptorWatch: Sendable {
             state.lastToken += 1
             state.callbacks[state.lastToken] = callback
             return Registration(
-                descriptor: descriptor, token: state.lastToken, events: isForReading ? EPOLLIN.rawValue : EPOLLOUT.rawValue)
+                descriptor: descriptor, token: state.lastToken,
+                events: isForReading ? EPOLLIN.rawValue : EPOLLOUT.rawValue)
         }
     }
 

@@ -21,7 +21,8 @@ struct DownwardFields: Sendable {
         case "spec.serviceAccountName": spec.serviceAccountName ?? "default"
         case "status.podIP", "status.podIPs": "\(podAddress)"
         case "status.hostIP", "status.hostIPs": "\(hostAddress)"
-        default: key(path, "metadata.labels", metadata.labels) ?? key(path, "metadata.annotations", metadata.annotations)
+        default:
+            key(path, "metadata.labels", metadata.labels) ?? key(path, "metadata.annotations", metadata.annotations)
         }
     }
 

@@ -23,7 +23,9 @@ final class ExecSession: Sendable {
             count += 1
             return true
         }
-        guard isFree else { throw PlatformError("\(ExecSession.limit) commands run in containers already; try again later") }
+        guard isFree else {
+            throw PlatformError("\(ExecSession.limit) commands run in containers already; try again later")
+        }
         do {
             if hasTerminal {
                 var launch = launch
@@ -31,7 +33,8 @@ final class ExecSession: Sendable {
                 let (near, terminal) = try ExecSession.openTerminal()
                 defer { _ = Glibc.close(terminal) }
                 do {
-                    process = try spawner.startInContainer(launch, input: terminal, output: terminal, error: terminal, container: container)
+                    process = try spawner.startInContainer(
+                        launch, input: terminal, output: terminal, error: terminal, container: container)
                 } catch {
                     _ = Glibc.close(near)
                     throw error
@@ -45,7 +48,8 @@ final class ExecSession: Sendable {
                 defer { streams.closeFarEnds() }
                 do {
                     process = try spawner.startInContainer(
-                        launch, input: streams.input[0], output: streams.output[1], error: streams.error[1], container: container)
+                        launch, input: streams.input[0], output: streams.output[1], error: streams.error[1],
+                        container: container)
                 } catch {
                     streams.closeNearEnds()
                     throw error
@@ -115,7 +119,8 @@ final class ExecSession: Sendable {
 
         init(hasInput: Bool) throws {
             let hasAll =
-                (hasInput ? apus_spawn_pipe(&input) == 0 : true) && apus_spawn_pipe(&output) == 0 && apus_spawn_pipe(&error) == 0
+                (hasInput ? apus_spawn_pipe(&input) == 0 : true) && apus_spawn_pipe(&output) == 0
+                && apus_spawn_pipe(&error) == 0
             if !hasInput { input[0] = open("/dev/null", O_RDONLY | O_CLOEXEC) }
             guard hasAll, input[0] >= 0 else {
                 closeFarEnds()

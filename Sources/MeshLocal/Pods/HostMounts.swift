@@ -11,7 +11,8 @@ package struct HostMount: Hashable, Sendable {
 package enum HostMounts {
     /// What a container gets anew, or has no business with.
     private static let hiddenTypes: Set<String> = [
-        "proc", "sysfs", "cgroup", "cgroup2", "devpts", "devtmpfs", "mqueue", "debugfs", "tracefs", "securityfs", "bpf", "pstore",
+        "proc", "sysfs", "cgroup", "cgroup2", "devpts", "devtmpfs", "mqueue", "debugfs", "tracefs", "securityfs", "bpf",
+        "pstore",
         "autofs", "binfmt_misc", "configfs", "fusectl", "nsfs", "hugetlbfs", "efivarfs", "rpc_pipefs", "selinuxfs",
     ]
     private static let hiddenRoots = ["/proc", "/sys", "/dev", "/run/netns", "/run/user", "/var/run/netns"]
@@ -37,14 +38,18 @@ package enum HostMounts {
         var mounts: [String: HostMount] = [:]
         for line in text.split(separator: "\n") {
             let fields = line.split(separator: " ")
-            guard fields.count > 6, let separator = fields.firstIndex(of: "-"), separator + 1 < fields.count else { continue }
+            guard fields.count > 6, let separator = fields.firstIndex(of: "-"), separator + 1 < fields.count else {
+                continue
+            }
             let path = unescaped(fields[4])
             let type = String(fields[separator + 1])
             // Characters that separate an overlay's options.
             guard path != "/", !path.contains(where: { ":,\\\n".contains($0) }) else { continue }
-            let isHidden = hiddenTypes.contains(type) || (hiddenRoots + hiding).contains { path == $0 || path.hasPrefix($0 + "/") }
+            let isHidden =
+                hiddenTypes.contains(type) || (hiddenRoots + hiding).contains { path == $0 || path.hasPrefix($0 + "/") }
             // A later mount on the same path covers the earlier one, whatever it is.
-            mounts[path] = isHidden || replaced.contains(path) ? nil : HostMount(path: path, type: type, isDirectory: true)
+            mounts[path] =
+                isHidden || replaced.contains(path) ? nil : HostMount(path: path, type: type, isDirectory: true)
         }
         return mounts.values.sorted { $0.path < $1.path }
     }
@@ -55,7 +60,9 @@ package enum HostMounts {
         var rest = Array(field.utf8)[...]
         while let byte = rest.popFirst() {
             let digits = rest.prefix(3)
-            if byte == UInt8(ascii: "\\"), digits.count == 3, let value = UInt8(String(decoding: digits, as: UTF8.self), radix: 8) {
+            if byte == UInt8(ascii: "\\"), digits.count == 3,
+                let value = UInt8(String(decoding: digits, as: UTF8.self), radix: 8)
+            {
                 result.append(value)
                 rest = rest.dropFirst(3)
             } else {

@@ -26,7 +26,9 @@ struct LaunchSpecification: Sendable {
     }
 
     /// A mount without which the container still works.
-    mutating func mountIfPossible(_ source: String, on target: String, type: String = "", data: String = "", flags: UInt = 0) {
+    mutating func mountIfPossible(
+        _ source: String, on target: String, type: String = "", data: String = "", flags: UInt = 0
+    ) {
         record("M", [source, target, type, data, "\(flags)"])
     }
 

@@ -77,7 +77,8 @@ final class PipeEnd: Sendable {
         var rest = bytes[...]
         while !rest.isEmpty {
             let count = state.withLock { state in
-                state.isClosed ? 0 : rest.withUnsafeBytes { orNegativeError(Glibc.write(descriptor, $0.baseAddress, $0.count)) }
+                state.isClosed
+                    ? 0 : rest.withUnsafeBytes { orNegativeError(Glibc.write(descriptor, $0.baseAddress, $0.count)) }
             }
             if count > 0 {
                 rest = rest.dropFirst(count)

@@ -34,18 +34,23 @@ actor PodEvents {
         self.log = log
     }
 
-    nonisolated func record(_ pod: PodReference, container: String?, isWarning: Bool, _ reason: String, _ message: String) {
+    nonisolated func record(
+        _ pod: PodReference, container: String?, isWarning: Bool, _ reason: String, _ message: String
+    ) {
         Task { await write(pod, container, isWarning, reason, message) }
     }
 
-    private func write(_ pod: PodReference, _ container: String?, _ isWarning: Bool, _ reason: String, _ message: String) async {
+    private func write(
+        _ pod: PodReference, _ container: String?, _ isWarning: Bool, _ reason: String, _ message: String
+    ) async {
         let now = KubernetesTime.now
         let text = String(message.prefix(1024))
         let key = Key(uid: pod.uid, reason: reason, message: text)
         if let former = known[key], now.seconds - former.seen.seconds < PodEvents.windowSeconds {
             known[key] = Known(name: former.name, count: former.count + 1, seen: now)
             let change: JSONValue = ["count": .int(Int64(former.count + 1)), "lastTimestamp": .string("\(now)")]
-            _ = try? await api.patch(.event, namespace: pod.namespace, name: former.name, subresource: nil, .merge(change))
+            _ = try? await api.patch(
+                .event, namespace: pod.namespace, name: former.name, subresource: nil, .merge(change))
             return
         }
         if known.count >= PodEvents.limit { forgetOld(now) }
@@ -59,7 +64,8 @@ actor PodEvents {
         known[key] = Known(name: name, count: 1, seen: now)
         countByPod[pod.uid, default: 0] += 1
         var involved: JSONValue = [
-            "apiVersion": "v1", "kind": "Pod", "namespace": .string(pod.namespace), "name": .string(pod.name), "uid": .string(pod.uid),
+            "apiVersion": "v1", "kind": "Pod", "namespace": .string(pod.namespace), "name": .string(pod.name),
+            "uid": .string(pod.uid),
         ]
         if let container { involved["fieldPath"] = .string("spec.containers{\(container)}") }
         let event: JSONValue = [
@@ -72,7 +78,8 @@ actor PodEvents {
         do {
             _ = try await api.create(.event, KubernetesObject(event))
         } catch {
-            log.debug("an Event was not written", metadata: ["pod": "\(pod.namespace)/\(pod.name)", "reason": "\(error)"])
+            log.debug(
+                "an Event was not written", metadata: ["pod": "\(pod.namespace)/\(pod.name)", "reason": "\(error)"])
         }
     }
 

@@ -7,7 +7,9 @@ extension PodRunner: PodAccess {
         try await worker(pod).sandbox?.address
     }
 
-    package func logs(of pod: PodReference, _ request: PodLogRequest) async throws -> AsyncThrowingStream<[UInt8], any Error> {
+    package func logs(of pod: PodReference, _ request: PodLogRequest) async throws -> AsyncThrowingStream<
+        [UInt8], any Error
+    > {
         try await worker(pod).logs(request)
     }
 
@@ -21,7 +23,8 @@ extension PodRunner: PodAccess {
         } catch let error as StatusError {
             throw error
         } catch {
-            throw StatusError(code: 500, reason: "InternalError", message: "error executing command in container: \(error)")
+            throw StatusError(
+                code: 500, reason: "InternalError", message: "error executing command in container: \(error)")
         }
         defer { session.close() }
         return try await withTaskCancellationHandler {
@@ -33,7 +36,8 @@ extension PodRunner: PodAccess {
     }
 
     private static func relay(
-        _ session: ExecSession, _ standardInput: AsyncStream<[UInt8]>, _ output: @escaping @Sendable (PodExecOutput) async throws -> Void
+        _ session: ExecSession, _ standardInput: AsyncStream<[UInt8]>,
+        _ output: @escaping @Sendable (PodExecOutput) async throws -> Void
     ) async throws -> Int {
         let feeding = Task {
             guard let input = session.input else { return }
@@ -66,7 +70,8 @@ extension PodRunner: PodAccess {
             session.close()
             _ = try? await reading.value
             throw StatusError(
-                code: failure.isMissingProgram ? 400 : 500, reason: failure.isMissingProgram ? "BadRequest" : "InternalError",
+                code: failure.isMissingProgram ? 400 : 500,
+                reason: failure.isMissingProgram ? "BadRequest" : "InternalError",
                 message: "error executing command in container: \(failure)")
         } catch {
             // The reader has gone; so must the command.
@@ -105,7 +110,8 @@ extension PodWorker {
             guard let log = directory.finishedLog(container: request.container, run: last - 1) else {
                 throw StatusError(
                     code: 400, reason: "BadRequest",
-                    message: "previous terminated container \"\(request.container)\" in pod \"\(reference.name)\" not found")
+                    message:
+                        "previous terminated container \"\(request.container)\" in pod \"\(reference.name)\" not found")
             }
             return log.read(request)
         }
@@ -121,19 +127,23 @@ extension PodWorker {
 
     func openSession(_ request: PodExecRequest) throws -> ExecSession {
         let index = try index(of: request.container)
-        guard model.containers[index].isRunning, let process = runs[index].process, var launch = runs[index].surroundings,
+        guard model.containers[index].isRunning, let process = runs[index].process,
+            var launch = runs[index].surroundings,
             var environment = runs[index].environment
         else {
             throw StatusError(
-                code: 400, reason: "BadRequest", message: "container \(request.container) of pod \(reference.name) is not running")
+                code: 400, reason: "BadRequest",
+                message: "container \(request.container) of pod \(reference.name) is not running")
         }
         guard !request.command.isEmpty else {
-            throw StatusError(code: 400, reason: "BadRequest", message: "you must specify at least one command for the container")
+            throw StatusError(
+                code: 400, reason: "BadRequest", message: "you must specify at least one command for the container")
         }
         if request.hasTerminal && environment["TERM"] == nil { environment["TERM"] = "xterm" }
         let directory = model.containers[index].spec.workingDir ?? "/"
         launch.process(arguments: request.command, environment: environment.variables, directory: directory)
         return try ExecSession(
-            launch, in: process, spawner: platform.spawner, hasInput: request.hasStandardInput, hasTerminal: request.hasTerminal)
+            launch, in: process, spawner: platform.spawner, hasInput: request.hasStandardInput,
+            hasTerminal: request.hasTerminal)
     }
 }

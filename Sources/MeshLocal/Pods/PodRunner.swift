@@ -71,7 +71,9 @@ actor PodRunner {
             let worker = try PodWorker(object, platform: platform, events: events)
             entries[object.uid] = Entry(worker: worker, task: Task { await worker.run() })
         } catch {
-            log.error("a pod is not readable", metadata: ["pod": "\(object.namespace ?? "")/\(object.name)", "reason": "\(error)"])
+            log.error(
+                "a pod is not readable",
+                metadata: ["pod": "\(object.namespace ?? "")/\(object.name)", "reason": "\(error)"])
         }
     }
 
@@ -108,7 +110,8 @@ actor PodRunner {
     /// What pods left that were removed while the platform was not running.
     private func removeStrangers(_ present: Set<String>) {
         for directory in ["pods", "logs"] {
-            for uid in directoryEntries("\(platform.dataDirectory)/\(directory)") where !present.contains(uid) && entries[uid] == nil {
+            for uid in directoryEntries("\(platform.dataDirectory)/\(directory)")
+            where !present.contains(uid) && entries[uid] == nil {
                 removeTree("\(platform.dataDirectory)/\(directory)/\(uid)")
             }
         }

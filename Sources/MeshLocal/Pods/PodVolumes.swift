@@ -21,7 +21,8 @@ actor PodVolumes {
 
         /// Renewed when four fifths of its life are over, as Kubernetes does.
         func isFresh(_ now: KubernetesTime) -> Bool {
-            now.seconds >= issued.seconds - 60 && now.seconds < issued.seconds + (expires.seconds - issued.seconds) * 4 / 5
+            now.seconds >= issued.seconds - 60
+                && now.seconds < issued.seconds + (expires.seconds - issued.seconds) * 4 / 5
         }
     }
 
@@ -81,7 +82,9 @@ actor PodVolumes {
             let size = source.sizeLimit?.wholeUnits.map { "size=\(max($0, 4096))," } ?? ""
             let flags = UInt(MS_NOSUID) | UInt(MS_NODEV)
             let result = apus_mount("tmpfs", path, "tmpfs", flags, "\(size)mode=0777")
-            guard result == 0 else { throw PlatformError("volume \(name): cannot mount a tmpfs: \(errorText(-result))") }
+            guard result == 0 else {
+                throw PlatformError("volume \(name): cannot mount a tmpfs: \(errorText(-result))")
+            }
             mounted.append(path)
         }
         chmod(path, 0o777)
@@ -121,12 +124,15 @@ actor PodVolumes {
         guard let projected = volume.projected else { return nil }
         var files: [String: VolumeFile] = [:]
         for (index, source) in projected.sources.enumerated() {
-            for file in try await self.files(source, projected.defaultMode, "\(volume.name)/\(index)") { files[file.path] = file }
+            for file in try await self.files(source, projected.defaultMode, "\(volume.name)/\(index)") {
+                files[file.path] = file
+            }
         }
         return files.values.sorted { $0.path < $1.path }
     }
 
-    private func files(_ source: Kubernetes.VolumeProjection, _ mode: Int?, _ key: String) async throws -> [VolumeFile] {
+    private func files(_ source: Kubernetes.VolumeProjection, _ mode: Int?, _ key: String) async throws -> [VolumeFile]
+    {
         if let wanted = source.serviceAccountToken {
             let content = try await token(wanted.audience ?? "", wanted.expirationSeconds ?? 3600, key)
             return [VolumeFile(path: wanted.path, content: content, mode: self.mode(nil, mode))]
@@ -142,7 +148,9 @@ actor PodVolumes {
         return try source.downwardAPI.map { try downward($0, mode) } ?? []
     }
 
-    private func mode(_ own: Int?, _ general: Int?) -> mode_t { mode_t(truncatingIfNeeded: own ?? general ?? 0o644) & 0o777 }
+    private func mode(_ own: Int?, _ general: Int?) -> mode_t {
+        mode_t(truncatingIfNeeded: own ?? general ?? 0o644) & 0o777
+    }
 
     private func select(
         _ values: [String: Data], _ items: [Kubernetes.KeyToPath], _ general: Int?, _ optional: Bool?, _ what: String
@@ -166,9 +174,12 @@ actor PodVolumes {
                 ?? item.resourceFieldRef.flatMap { fields.resource($0, container: "", node) }
             guard let value else {
                 throw ContainerConfigError(
-                    message: "downwardAPI file \(item.path): expected a fieldRef such as metadata.labels or a resourceFieldRef with containerName")
+                    message:
+                        "downwardAPI file \(item.path): expected a fieldRef such as metadata.labels or a resourceFieldRef with containerName"
+                )
             }
-            return VolumeFile(path: item.path, content: Data(value.utf8), mode: mode(item.mode, source.defaultMode ?? general))
+            return VolumeFile(
+                path: item.path, content: Data(value.utf8), mode: mode(item.mode, source.defaultMode ?? general))
         }
     }
 
@@ -192,10 +203,13 @@ actor PodVolumes {
                 throw ContainerConfigError(message: "volumeMounts: no volume is named '\(mount.name)'")
             }
             guard mount.mountPath.hasPrefix("/"), !mount.mountPath.split(separator: "/").contains("..") else {
-                throw ContainerConfigError(message: "volumeMounts.mountPath '\(mount.mountPath)': expected an absolute path without '..'")
+                throw ContainerConfigError(
+                    message: "volumeMounts.mountPath '\(mount.mountPath)': expected an absolute path without '..'")
             }
             let part = mount.subPath ?? mount.subPathExpr.map(environment.expand) ?? ""
-            let source = try part.isEmpty ? path(mount.name) : self.part(part, of: mount.name, isWritable: volume.emptyDir != nil)
+            let source =
+                try part.isEmpty
+                ? path(mount.name) : self.part(part, of: mount.name, isWritable: volume.emptyDir != nil)
             let isFile = apus_is_directory(source) == 0
             // Only the pod's own directories may be written, as in a cluster.
             result.append(
@@ -203,10 +217,13 @@ actor PodVolumes {
                     source: source, target: mount.mountPath, isFile: isFile,
                     isReadOnly: mount.readOnly == true || volume.emptyDir == nil))
         }
-        if hasServiceAccountVolume && !container.volumeMounts.contains(where: { $0.mountPath == PodVolumes.serviceAccountPath }) {
+        if hasServiceAccountVolume
+            && !container.volumeMounts.contains(where: { $0.mountPath == PodVolumes.serviceAccountPath })
+        {
             result.append(
                 ContainerMount(
-                    source: path(PodVolumes.serviceAccountVolume), target: PodVolumes.serviceAccountPath, isFile: false, isReadOnly: true))
+                    source: path(PodVolumes.serviceAccountVolume), target: PodVolumes.serviceAccountPath, isFile: false,
+                    isReadOnly: true))
         }
         return result
     }
@@ -220,14 +237,16 @@ actor PodVolumes {
         let wanted = "\(root)/\(part)"
         if isWritable && access(wanted, F_OK) != 0 { try makeDirectory(wanted, mode: 0o777) }
         guard let resolved = realpath(wanted, nil) else {
-            throw ContainerConfigError(message: "volumeMounts.subPath '\(part)': the volume '\(volume)' has no such file")
+            throw ContainerConfigError(
+                message: "volumeMounts.subPath '\(part)': the volume '\(volume)' has no such file")
         }
         defer { free(resolved) }
         let text = String(cString: resolved)
         let base = realpath(root, nil)
         defer { free(base) }
         guard let base, text.hasPrefix(String(cString: base) + "/") else {
-            throw ContainerConfigError(message: "volumeMounts.subPath '\(part)': it leads out of the volume '\(volume)'")
+            throw ContainerConfigError(
+                message: "volumeMounts.subPath '\(part)': it leads out of the volume '\(volume)'")
         }
         return text
     }

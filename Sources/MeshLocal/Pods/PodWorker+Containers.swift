@@ -49,17 +49,22 @@ extension PodWorker {
         let delays = platform.restartDelays
         if let began = runs[index].began {
             let ran = ContinuousClock.now - began
-            if delays.isLongRun(milliseconds: Int(clamping: ran.components.seconds) * 1000) { runs[index].consecutiveRestarts = 0 }
+            if delays.isLongRun(milliseconds: Int(clamping: ran.components.seconds) * 1000) {
+                runs[index].consecutiveRestarts = 0
+            }
         }
         let delay = delays.delayMilliseconds(consecutive: runs[index].consecutiveRestarts)
         runs[index].consecutiveRestarts += 1
         guard delay > 0 else { return countRestart(index) }
         let name = model.containers[index].spec.name
         let text = delay >= 1000 ? "\(delay / 1000)s" : "\(delay)ms"
-        let message = "back-off \(text) restarting failed container=\(name) pod=\(reference.name)_\(reference.namespace)"
+        let message =
+            "back-off \(text) restarting failed container=\(name) pod=\(reference.name)_\(reference.namespace)"
         // A completed application that is started again did not crash, but it waits all the same.
         model.containers[index].waitAgain(reason: "CrashLoopBackOff", message: message)
-        event("BackOff", "Back-off restarting container \(name), which ended with exit code \(end.exitCode)", container: name, isWarning: true)
+        event(
+            "BackOff", "Back-off restarting container \(name), which ended with exit code \(end.exitCode)",
+            container: name, isWarning: true)
         publish()
         try? await Task.sleep(for: .milliseconds(delay))
         return countRestart(index)
@@ -111,7 +116,9 @@ extension PodWorker {
     private func launch(_ index: Int) async throws {
         guard let volumes, let fields, let sandbox else { throw CancellationError() }
         let container = model.containers[index].spec
-        if model.containers[index].end != nil { model.containers[index].waitAgain(reason: "ContainerCreating", message: "") }
+        if model.containers[index].end != nil {
+            model.containers[index].waitAgain(reason: "ContainerCreating", message: "")
+        }
         let image = try ContainerImage(container, platform: platform)
         let environment = try await ContainerEnvironment(
             container, defaults: defaultVariables(container), fields: fields, node: platform.capacity,
@@ -143,7 +150,9 @@ extension PodWorker {
             if !isHanded { pipes.closeNearEnds() }
         }
         let namespace = open(sandbox.path, O_RDONLY | O_CLOEXEC)
-        guard namespace >= 0 else { throw PlatformError("the pod's network namespace \(sandbox.path) is gone: \(lastError())") }
+        guard namespace >= 0 else {
+            throw PlatformError("the pod's network namespace \(sandbox.path) is gone: \(lastError())")
+        }
         defer { close(namespace) }
         // From here to the record of the process nothing suspends: a stop either prevents it or finds it.
         guard !isStopping else { throw CancellationError() }
@@ -170,8 +179,12 @@ extension PodWorker {
     private func defaultVariables(_ container: Kubernetes.Container) -> [(String, String)] {
         let api = platform.apiAddress
         return [
-            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("HOSTNAME", fields?.metadata.name ?? ""),
-            ("HOME", (container.securityContext?.runAsUser ?? spec.securityContext?.runAsUser ?? 0) == 0 ? "/root" : "/"),
+            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+            ("HOSTNAME", fields?.metadata.name ?? ""),
+            (
+                "HOME",
+                (container.securityContext?.runAsUser ?? spec.securityContext?.runAsUser ?? 0) == 0 ? "/root" : "/"
+            ),
             ("KUBERNETES_SERVICE_HOST", "\(api.ip)"), ("KUBERNETES_SERVICE_PORT", "\(api.port)"),
             ("KUBERNETES_SERVICE_PORT_HTTPS", "\(api.port)"), ("KUBERNETES_PORT", "tcp://\(api)"),
         ]
@@ -182,7 +195,8 @@ extension PodWorker {
         ["hosts", "hostname", "resolv.conf"].compactMap { name in
             guard !container.volumeMounts.contains(where: { $0.mountPath == "/etc/\(name)" }) else { return nil }
             return ContainerMount(
-                source: "\(platform.podDirectory(reference.uid))/\(name)", target: "/etc/\(name)", isFile: true, isReadOnly: false)
+                source: "\(platform.podDirectory(reference.uid))/\(name)", target: "/etc/\(name)", isFile: true,
+                isReadOnly: false)
         }
     }
 }

@@ -15,7 +15,9 @@ extension PodWorker {
     }
 
     /// Runs the hook, sends SIGTERM, and SIGKILL when the time is up; returns when the run has ended.
-    func end(_ index: Int, _ process: RunningProcess, until deadline: ContinuousClock.Instant, inTurn: Bool = false) async {
+    func end(_ index: Int, _ process: RunningProcess, until deadline: ContinuousClock.Instant, inTurn: Bool = false)
+        async
+    {
         let isFirst = !runs[index].isStopping
         guard isFirst || inTurn else { return }
         runs[index].isStopping = true
@@ -33,12 +35,16 @@ extension PodWorker {
             }
         }
         if inTurn && model.containers[index].role == .sidecar {
-            while !process.hasEnded && mustWait(index) && PodWorker.milliseconds(until: self.deadline ?? deadline) > 0 { await change() }
+            while !process.hasEnded && mustWait(index) && PodWorker.milliseconds(until: self.deadline ?? deadline) > 0 {
+                await change()
+            }
         }
         if container.lifecycle?.preStop != nil || model.containers[index].role == .sidecar {
             // The hook, or waiting for the others, may have used the time up.
             let least = ContinuousClock.now.advanced(by: .seconds(PodWorker.leastGraceSeconds))
-            if deadline < least && PodWorker.milliseconds(until: deadline) < PodWorker.leastGraceSeconds * 1000 { deadline = least }
+            if deadline < least && PodWorker.milliseconds(until: deadline) < PodWorker.leastGraceSeconds * 1000 {
+                deadline = least
+            }
         }
         process.signal(PodWorker.milliseconds(until: deadline) > 0 ? 15 : 9)
         let killer = Task { [deadline] in

@@ -26,7 +26,8 @@ extension PodWorker {
 
     /// A startup probe ends with its verdict; the others go on with the run.
     private func probe(
-        _ kind: ProbeCounter.Kind, _ probe: Kubernetes.Probe, _ index: Int, _ process: RunningProcess, _ start: ContinuousClock.Instant
+        _ kind: ProbeCounter.Kind, _ probe: Kubernetes.Probe, _ index: Int, _ process: RunningProcess,
+        _ start: ContinuousClock.Instant
     ) async {
         let schedule = ProbeSchedule(probe)
         try? await Task.sleep(until: start.advanced(by: .milliseconds(schedule.initialDelayMilliseconds)))
@@ -78,7 +79,9 @@ extension PodWorker {
         }
     }
 
-    private func attempt(_ probe: Kubernetes.Probe, _ index: Int, _ process: RunningProcess, _ timeout: Int) async -> ProbeResult {
+    private func attempt(_ probe: Kubernetes.Probe, _ index: Int, _ process: RunningProcess, _ timeout: Int) async
+        -> ProbeResult
+    {
         if let action = probe.exec {
             return await command(action.command, index, process, timeoutMilliseconds: timeout)
         }
@@ -114,7 +117,9 @@ extension PodWorker {
 
     /// A container whose hook fails is ended, as the API has it.
     func runPostStart(_ index: Int) async {
-        guard let hook = model.containers[index].spec.lifecycle?.postStart, let process = runs[index].process else { return }
+        guard let hook = model.containers[index].spec.lifecycle?.postStart, let process = runs[index].process else {
+            return
+        }
         let result = await run(hook, index, process, timeoutMilliseconds: 600_000)
         guard case .failure(let problem) = result, isCurrent(index, process), !isStopping else { return }
         let name = model.containers[index].spec.name
@@ -123,7 +128,9 @@ extension PodWorker {
         await end(index, process, until: .now.advanced(by: .seconds(spec.terminationGracePeriodSeconds ?? 30)))
     }
 
-    func run(_ hook: Kubernetes.LifecycleHandler, _ index: Int, _ process: RunningProcess, timeoutMilliseconds: Int) async -> ProbeResult {
+    func run(_ hook: Kubernetes.LifecycleHandler, _ index: Int, _ process: RunningProcess, timeoutMilliseconds: Int)
+        async -> ProbeResult
+    {
         if let action = hook.sleep {
             try? await Task.sleep(for: .milliseconds(min(max(0, action.seconds) * 1000, timeoutMilliseconds)))
             return .success
@@ -135,8 +142,12 @@ extension PodWorker {
     }
 
     /// Runs a command in the container; what it wrote explains its failure.
-    private func command(_ command: [String], _ index: Int, _ process: RunningProcess, timeoutMilliseconds: Int) async -> ProbeResult {
-        guard let surroundings = runs[index].surroundings, let environment = runs[index].environment else { return .failure("not running") }
+    private func command(_ command: [String], _ index: Int, _ process: RunningProcess, timeoutMilliseconds: Int) async
+        -> ProbeResult
+    {
+        guard let surroundings = runs[index].surroundings, let environment = runs[index].environment else {
+            return .failure("not running")
+        }
         let container = model.containers[index].spec
         var launch = surroundings
         launch.process(arguments: command, environment: environment.variables, directory: container.workingDir ?? "/")
@@ -150,7 +161,9 @@ extension PodWorker {
             let (exit, output) = try await session.collect(limit: 1024)
             if exit.exitCode == 0 { return .success }
             let text = String(decoding: output, as: UTF8.self).split(separator: "\n").joined(separator: " ")
-            if case .signal(9) = exit { return .failure("command timed out or was killed: \(command.joined(separator: " ")) \(text)") }
+            if case .signal(9) = exit {
+                return .failure("command timed out or was killed: \(command.joined(separator: " ")) \(text)")
+            }
             return .failure("command exited with \(exit.exitCode): \(text)")
         } catch {
             return .failure("\(error)")

@@ -70,14 +70,17 @@ actor PodWorker {
     /// What an earlier run of the platform left in the status: counts go on, and what ran is a run that ended unseen.
     private static func resume(_ records: inout [ContainerRecord], from status: Kubernetes.PodStatus) {
         for index in records.indices {
-            let known = (status.initContainerStatuses + status.containerStatuses).first { $0.name == records[index].spec.name }
+            let known = (status.initContainerStatuses + status.containerStatuses).first {
+                $0.name == records[index].spec.name
+            }
             guard let known, known.restartCount > 0 || known.state != Kubernetes.ContainerState() else { continue }
             let ended = known.state.terminated ?? known.lastState.terminated
             records[index].restartCount = known.restartCount
             if known.state.running != nil {
                 records[index].restartCount += 1
                 records[index].lastEnd = ContainerRecord.End(
-                    exitCode: 137, signal: nil, reason: "ContainerStatusUnknown", message: "the platform was not running",
+                    exitCode: 137, signal: nil, reason: "ContainerStatusUnknown",
+                    message: "the platform was not running",
                     started: known.state.running?.startedAt, finished: .now, containerID: known.containerID)
             } else if let ended {
                 let end = ContainerRecord.End(
@@ -85,7 +88,9 @@ actor PodWorker {
                     started: ended.startedAt, finished: ended.finishedAt ?? .now, containerID: ended.containerID)
                 records[index].lastEnd = end
                 // What has completed is not done again.
-                if records[index].role == .application, known.state.terminated != nil { records[index].state = .ended(end) }
+                if records[index].role == .application, known.state.terminated != nil {
+                    records[index].state = .ended(end)
+                }
             }
         }
     }
@@ -124,7 +129,8 @@ actor PodWorker {
         }
         // Whatever still runs then is killed, whichever step of ending it is at.
         Task {
-            try? await Task.sleep(until: deadline.advanced(by: .seconds(graceSeconds > 0 ? PodWorker.leastGraceSeconds : 0)))
+            try? await Task.sleep(
+                until: deadline.advanced(by: .seconds(graceSeconds > 0 ? PodWorker.leastGraceSeconds : 0)))
             guard self.stopDeadline == deadline else { return }
             for run in runs { run.process?.signal(9) }
             stateChanged()
@@ -173,7 +179,9 @@ actor PodWorker {
 
     /// A pod that may not restart has lost what ran when the platform went away.
     private func failIfInterruptedForGood() -> Bool {
-        let lost = model.containers.contains { $0.lastEnd?.reason == "ContainerStatusUnknown" && $0.role == .application }
+        let lost = model.containers.contains {
+            $0.lastEnd?.reason == "ContainerStatusUnknown" && $0.role == .application
+        }
         guard lost, spec.restartPolicy == "Never" else { return false }
         for index in model.containers.indices where model.containers[index].end == nil {
             if let end = model.containers[index].lastEnd { model.containers[index].state = .ended(end) }
@@ -267,7 +275,9 @@ actor PodWorker {
         try? await Task.sleep(for: .seconds(max(0, Int64(clamping: seconds) - elapsed)))
         guard !Task.isCancelled, !isStopping else { return }
         model.failure = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
-        event("DeadlineExceeded", "the pod was active for longer than activeDeadlineSeconds (\(seconds))", isWarning: true)
+        event(
+            "DeadlineExceeded", "the pod was active for longer than activeDeadlineSeconds (\(seconds))", isWarning: true
+        )
         stop(graceSeconds: spec.terminationGracePeriodSeconds ?? 30)
     }
 
@@ -311,9 +321,12 @@ actor PodWorker {
                 do {
                     let change: JSONValue = ["metadata": ["uid": .string(reference.uid)], "status": status]
                     _ = try await platform.api.patch(
-                        .pod, namespace: reference.namespace, name: reference.name, subresource: "status", .merge(change))
+                        .pod, namespace: reference.namespace, name: reference.name, subresource: "status",
+                        .merge(change))
                     formerStatus = status
-                } catch let error as StatusError where error.code == 404 || error.code == 409 && error.reason == "Conflict" {
+                } catch let error as StatusError
+                    where error.code == 404 || error.code == 409 && error.reason == "Conflict"
+                {
                     isForgotten = true
                 } catch {
                     log.warning("the status was not written", metadata: ["reason": "\(error)"])

@@ -48,7 +48,8 @@ struct RootFileSystem: Sendable {
         launch.pivot(to: root, keepingOldAt: root + Self.oldRoot)
         appendKernelFileSystems(&launch)
         for directory in hiddenDirectories {
-            launch.mountIfPossible("tmpfs", on: directory, type: "tmpfs", data: "size=4k,mode=0700", flags: Self.quiet | UInt(MS_RDONLY))
+            launch.mountIfPossible(
+                "tmpfs", on: directory, type: "tmpfs", data: "size=4k,mode=0700", flags: Self.quiet | UInt(MS_RDONLY))
         }
         let mounts = mounts.sorted { $0.target < $1.target }
         for path in Self.written where mounts.contains(where: { $0.target == path }) { launch.makeRegularFile(path) }

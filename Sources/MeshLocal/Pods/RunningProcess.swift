@@ -138,7 +138,9 @@ final class RunningProcess: Sendable {
     /// The process descriptor of the container's init, while it exists.
     func withDescriptor<Value>(_ body: (Int32) throws -> Value) throws -> Value {
         try state.withLock { state in
-            guard !state.isClosed, state.exit == nil, descriptor >= 0 else { throw LaunchFailure(step: "enter the container", code: ESRCH) }
+            guard !state.isClosed, state.exit == nil, descriptor >= 0 else {
+                throw LaunchFailure(step: "enter the container", code: ESRCH)
+            }
             return try body(descriptor)
         }
     }

@@ -52,13 +52,16 @@ struct DNSMessageTests {
         }
     }
 
-    @Test(arguments: ["", "a..b", String(repeating: "a", count: 64), Array(repeating: "abcdefg", count: 40).joined(separator: ".")])
+    @Test(arguments: [
+        "", "a..b", String(repeating: "a", count: 64), Array(repeating: "abcdefg", count: 40).joined(separator: "."),
+    ])
     func namesHaveTheirLimits(_ text: String) {
         #expect((DNSName(text) == nil) == !text.isEmpty)
     }
 
     @Test func theHostsResolversAreRead() {
-        let text = "# comment\nnameserver 192.0.2.1\nnameserver fe80::1%eth0\nsearch a.example b.example\noptions edns0\nnameserver nonsense\n"
+        let text =
+            "# comment\nnameserver 192.0.2.1\nnameserver fe80::1%eth0\nsearch a.example b.example\noptions edns0\nnameserver nonsense\n"
         let parsed = HostResolvers.parse(text)
         #expect(parsed.servers.map(\.description) == ["192.0.2.1", "fe80::1"])
         #expect(parsed.searches == ["a.example", "b.example"])

@@ -9,7 +9,9 @@ struct ServiceRulesTests {
         return try document.decoded()
     }
 
-    private func slice(_ endpoints: [JSONValue], port: Int64 = 8080, portName: String = "http") throws -> Kubernetes.EndpointSlice {
+    private func slice(_ endpoints: [JSONValue], port: Int64 = 8080, portName: String = "http") throws
+        -> Kubernetes.EndpointSlice
+    {
         let document: JSONValue = [
             "metadata": ["name": "web-1"], "addressType": "IPv4", "endpoints": .array(endpoints),
             "ports": [["name": .string(portName), "port": .int(port), "protocol": "TCP"]],
@@ -17,7 +19,8 @@ struct ServiceRulesTests {
         return try document.decoded()
     }
 
-    private func endpoint(_ address: String, ready: Bool, terminating: Bool = false, serving: Bool = true) -> JSONValue {
+    private func endpoint(_ address: String, ready: Bool, terminating: Bool = false, serving: Bool = true) -> JSONValue
+    {
         [
             "addresses": [.string(address)],
             "conditions": ["ready": .bool(ready), "terminating": .bool(terminating), "serving": .bool(serving)],
@@ -31,7 +34,12 @@ struct ServiceRulesTests {
     @Test func onlyReadyEndpointsAreUsed() throws {
         let rules = ServiceRules.rules(
             try service(["clusterIP": "10.96.0.5", "ports": [port]]),
-            slices: [try slice([endpoint("10.97.0.9", ready: true), endpoint("10.97.0.3", ready: true), endpoint("10.97.0.4", ready: false)])])
+            slices: [
+                try slice([
+                    endpoint("10.97.0.9", ready: true), endpoint("10.97.0.3", ready: true),
+                    endpoint("10.97.0.4", ready: false),
+                ])
+            ])
         #expect(rules.map(texts) == [["10.97.0.3:8080", "10.97.0.9:8080"]])
     }
 
@@ -49,7 +57,9 @@ struct ServiceRulesTests {
         #expect(ServiceRules.rules(try service(["clusterIP": "None", "ports": [port]]), slices: slices).isEmpty)
         #expect(
             ServiceRules.rules(
-                try service(["type": "ExternalName", "externalName": "example.com", "clusterIP": "10.96.0.5", "ports": [port]]), slices: slices
+                try service([
+                    "type": "ExternalName", "externalName": "example.com", "clusterIP": "10.96.0.5", "ports": [port],
+                ]), slices: slices
             ).isEmpty)
     }
 
@@ -57,7 +67,9 @@ struct ServiceRulesTests {
         let web = try service(["clusterIP": "10.96.0.5", "ports": [["name": "http", "port": 70_000]]])
         #expect(ServiceRules.rules(web, slices: []).isEmpty)
         let strange = try slice([endpoint("10.97.0.3", ready: true)], port: -1)
-        #expect(ServiceRules.rules(try service(["clusterIP": "10.96.0.5", "ports": [port]]), slices: [strange]).first?.endpoints == [])
+        #expect(
+            ServiceRules.rules(try service(["clusterIP": "10.96.0.5", "ports": [port]]), slices: [strange]).first?
+                .endpoints == [])
     }
 
     @Test func aChangeTouchesOnlyWhatChanged() throws {
@@ -104,7 +116,9 @@ struct ServiceRulesTests {
         #expect(again == [given[0], given[3], nil])
     }
 
-    @Test(arguments: ["10.97.0.0", "10.97.0.0/33", "10.97.0.1/16", "fd00::/64", "10.97.0.0/31", "10.97.0.0/-1", "x/16", ""])
+    @Test(arguments: [
+        "10.97.0.0", "10.97.0.0/33", "10.97.0.1/16", "fd00::/64", "10.97.0.0/31", "10.97.0.0/-1", "x/16", "",
+    ])
     func whatIsNoSubnetIsRefused(_ text: String) {
         #expect(IPv4Subnet(text) == nil)
     }

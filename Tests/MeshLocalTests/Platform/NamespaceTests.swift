@@ -51,7 +51,9 @@ struct NamespaceTests {
             kill(first.process.processIdentifier, SIGKILL)
             await first.waitForEnd()
             let second = try await RunningPlatformProcess(namespace)
-            #expect(namespace.output(["ip", "-br", "link"]).split(separator: "\n").filter { $0.hasPrefix("apust1") }.count == 1)
+            #expect(
+                namespace.output(["ip", "-br", "link"]).split(separator: "\n").filter { $0.hasPrefix("apust1") }.count
+                    == 1)
             second.process.terminate()
             await second.waitForEnd()
             #expect(second.process.terminationStatus == 0)
@@ -81,7 +83,9 @@ struct PlatformInNamespace {
 
     @Test(.enabled(if: ProcessInfo.processInfo.environment["APUS_TEST_PLATFORM"] == nil))
     func isRefused() async throws {
-        let error = await #expect(throws: PlatformError.self) { try await LocalPlatform.run(Self.options, log: .init(label: "platform")) }
+        let error = await #expect(throws: PlatformError.self) {
+            try await LocalPlatform.run(Self.options, log: .init(label: "platform"))
+        }
         #expect(error?.description.contains("another apus up (process ") == true)
     }
 

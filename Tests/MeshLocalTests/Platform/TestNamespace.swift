@@ -34,7 +34,9 @@ struct TestNamespace {
     }
 
     /// A new namespace has the machine's value.
-    func setForwarding(_ isOn: Bool) { _ = output(["sh", "-c", "echo \(isOn ? 1 : 0) > /proc/sys/net/ipv4/ip_forward"]) }
+    func setForwarding(_ isOn: Bool) {
+        _ = output(["sh", "-c", "echo \(isOn ? 1 : 0) > /proc/sys/net/ipv4/ip_forward"])
+    }
     var isForwarding: Bool { output(["cat", "/proc/sys/net/ipv4/ip_forward"]) != "0\n" }
 
     /// The tests that match run inside, in a process of their own. `ip netns exec` becomes that process, so its id is the

@@ -19,17 +19,22 @@ struct PodBehaviour {
                 spec: [
                     "hostname": "named", "hostAliases": [["ip": "192.0.2.7", "hostnames": ["alias.example"]]],
                     "securityContext": ["fsGroup": 2000],
-                    "volumes": [["name": "files", "configMap": ["name": "settings"]], ["name": "scratch", "emptyDir": ["medium": "Memory"]]],
+                    "volumes": [
+                        ["name": "files", "configMap": ["name": "settings"]],
+                        ["name": "scratch", "emptyDir": ["medium": "Memory"]],
+                    ],
                 ],
                 container: [
                     "env": [
-                        ["name": "WHO", "value": "you"], ["name": "GREETING", "value": "hello $(WHO) $$(WHO) $(NOBODY)"],
+                        ["name": "WHO", "value": "you"],
+                        ["name": "GREETING", "value": "hello $(WHO) $$(WHO) $(NOBODY)"],
                         ["name": "COLOUR", "valueFrom": ["configMapKeyRef": ["name": "settings", "key": "colour"]]],
                         ["name": "ADDRESS", "valueFrom": ["fieldRef": ["fieldPath": "status.podIP"]]],
                     ],
                     "securityContext": ["runAsUser": 1234, "runAsGroup": 1235, "capabilities": ["drop": ["ALL"]]],
                     "volumeMounts": [
-                        ["name": "files", "mountPath": "/etc/settings"], ["name": "scratch", "mountPath": "/not/on/the/host"],
+                        ["name": "files", "mountPath": "/etc/settings"],
+                        ["name": "scratch", "mountPath": "/not/on/the/host"],
                     ],
                 ])
             try await machine.waitRunning("one")
@@ -42,7 +47,8 @@ struct PodBehaviour {
                         + "stat -c %g /not/on/the/host/f; grep CapBnd /proc/self/status; getent hosts alias.example; ls /proc | grep -c '^[0-9]'",
                 ])
             let lines = facts.output.split(separator: "\n").map(String.init)
-            #expect(lines.prefix(5) == ["1234", "1235", "named", "hello you $(WHO) $(NOBODY) blue \(address)", "large"])
+            #expect(
+                lines.prefix(5) == ["1234", "1235", "named", "hello you $(WHO) $(NOBODY) blue \(address)", "large"])
             #expect(lines[5] == "2000")
             #expect(lines[6] == "CapBnd:\t0000000000000000")
             #expect(lines[7].hasPrefix("192.0.2.7"))
@@ -90,7 +96,9 @@ struct PodBehaviour {
                             "sidecar", "sleep 0.3; echo sidecar >> /shared/order; touch /shared/up; " + ending,
                             [
                                 "restartPolicy": "Always",
-                                "startupProbe": ["exec": ["command": ["test", "-f", "/shared/up"]], "periodSeconds": 1],
+                                "startupProbe": [
+                                    "exec": ["command": ["test", "-f", "/shared/up"]], "periodSeconds": 1,
+                                ],
                             ]),
                         container("second", "echo second >> /shared/order"),
                     ],
@@ -134,7 +142,9 @@ struct PodBehaviour {
             #expect(looping.status.containerStatuses.first?.lastState.terminated?.exitCode == 3)
             #expect(looping.status.phase == "Running")
             #expect(try await machine.log("crashes", previous: true) == "run\n")
-            let missing = try await machine.wait("missing", "tells why") { $0.status.containerStatuses.first?.lastState.terminated != nil }
+            let missing = try await machine.wait("missing", "tells why") {
+                $0.status.containerStatuses.first?.lastState.terminated != nil
+            }
             let end = missing.status.containerStatuses.first?.lastState.terminated
             #expect(end?.reason == "StartError")
             #expect(end?.message.contains("/no/such/program") == true)
@@ -145,7 +155,11 @@ struct PodBehaviour {
         try await PodMachine.with { machine in
             try await machine.create(
                 "changing", "exec sleep 1000",
-                container: ["readinessProbe": ["exec": ["command": ["test", "-f", "/tmp/ready"]], "periodSeconds": 1, "failureThreshold": 1]])
+                container: [
+                    "readinessProbe": [
+                        "exec": ["command": ["test", "-f", "/tmp/ready"]], "periodSeconds": 1, "failureThreshold": 1,
+                    ]
+                ])
             try await machine.wait("changing", "runs") { $0.status.phase == "Running" }
             #expect(try await machine.pod("changing").status.isReady == false)
             _ = try await machine.exec("changing", ["touch", "/tmp/ready"])
@@ -165,8 +179,11 @@ struct PodBehaviour {
             try await machine.create(
                 "dead", "exec sleep 1000",
                 container: ["livenessProbe": ["tcpSocket": ["port": 9], "periodSeconds": 1, "failureThreshold": 1]])
-            let restarted = try await machine.wait("dead", "restarted") { ($0.status.containerStatuses.first?.restartCount ?? 0) > 0 }
-            #expect(restarted.status.containerStatuses.first?.lastState.terminated?.message.contains("liveness") == true)
+            let restarted = try await machine.wait("dead", "restarted") {
+                ($0.status.containerStatuses.first?.restartCount ?? 0) > 0
+            }
+            #expect(
+                restarted.status.containerStatuses.first?.lastState.terminated?.message.contains("liveness") == true)
         }
     }
 
@@ -184,35 +201,64 @@ struct PodBehaviour {
 
     @Test func servicesLeadToReadyPodsFromPodsAndFromTheHost() async throws {
         try await PodMachine.with { machine in
-            let server = "exec python3 -c \"import http.server,socketserver\nclass H(http.server.BaseHTTPRequestHandler):\n"
+            let server =
+                "exec python3 -c \"import http.server,socketserver\nclass H(http.server.BaseHTTPRequestHandler):\n"
                 + " def do_GET(s):\n  s.send_response(200);s.end_headers();s.wfile.write(b'served')\n"
                 + "http.server.HTTPServer(('',8080),H).serve_forever()\""
-            try await machine.create("web", server, container: ["readinessProbe": ["tcpSocket": ["port": 8080], "periodSeconds": 1]])
+            try await machine.create(
+                "web", server, container: ["readinessProbe": ["tcpSocket": ["port": 8080], "periodSeconds": 1]])
             try await machine.create("client", "exec sleep 1000")
             for (name, address) in [("web", nil), ("headless", "None" as JSONValue?)] {
-                var spec: [String: JSONValue] = ["selector": ["app": "web"], "ports": [["name": "http", "port": 80, "targetPort": 8080]]]
+                var spec: [String: JSONValue] = [
+                    "selector": ["app": "web"], "ports": [["name": "http", "port": 80, "targetPort": 8080]],
+                ]
                 spec["clusterIP"] = address
                 _ = try await machine.api.create(
                     .service,
                     KubernetesObject([
-                        "apiVersion": "v1", "kind": "Service", "metadata": ["name": .string(name), "namespace": "default"],
+                        "apiVersion": "v1", "kind": "Service",
+                        "metadata": ["name": .string(name), "namespace": "default"],
                         "spec": .object(spec),
                     ]))
             }
             try await machine.waitRunning("web")
             try await machine.waitRunning("client")
-            let service: Kubernetes.Service = try await machine.api.get(.service, namespace: "default", name: "web").view()
+            let service: Kubernetes.Service = try await machine.api.get(.service, namespace: "default", name: "web")
+                .view()
             let address = try #require(service.spec.clusterIP)
             // Rules follow the endpoints within milliseconds; the client's own retries bridge them.
-            let curl = ["curl", "-sS", "--retry", "20", "--retry-delay", "0", "--retry-all-errors", "--retry-max-time", "10"]
+            let curl = [
+                "curl", "-sS", "--retry", "20", "--retry-delay", "0", "--retry-all-errors", "--retry-max-time", "10",
+            ]
             #expect(try await machine.exec("client", curl + ["http://web/"]).output == "served")
-            #expect(try await machine.exec("client", curl + ["http://web.default.svc.cluster.local/"]).output == "served")
+            #expect(
+                try await machine.exec("client", curl + ["http://web.default.svc.cluster.local/"]).output == "served")
             #expect(try await machine.exec("client", curl + ["http://headless:8080/"]).output == "served")
-            #expect(try await machine.exec("web", curl + ["http://web.default/"]).output == "served", "a pod reaches itself through its Service")
+            #expect(
+                try await machine.exec("web", curl + ["http://web.default/"]).output == "served",
+                "a pod reaches itself through its Service")
             #expect(try TestTools.run("curl", ["-sS", "http://\(address)/"]).output == "served")
             let refused = try await machine.exec("client", ["curl", "-sS", "--max-time", "5", "http://\(address):81/"])
             #expect(refused.code == 7, "a port that no Service has is refused at once")
             #expect(try await machine.exec("client", ["getent", "hosts", "nothing"]).code == 2)
+        }
+    }
+
+    @Test func podsComeBackWhenTheirSpawnerIsKilled() async throws {
+        try await PodMachine.with { machine in
+            try await machine.create("one", "exec sleep 1000")
+            try await machine.waitRunning("one")
+            for entry in try FileManager.default.contentsOfDirectory(atPath: "/proc") {
+                let fields =
+                    (try? String(contentsOfFile: "/proc/\(entry)/stat", encoding: .utf8))?.split(separator: " ") ?? []
+                guard fields.count > 4, fields[1] == "(apus-spawner)", fields[3] == "\(getpid())", let id = Int32(entry)
+                else { continue }
+                kill(id, SIGKILL)
+            }
+            try await machine.wait("one", "restarted") {
+                $0.status.isReady && ($0.status.containerStatuses.first?.restartCount ?? 0) > 0
+            }
+            #expect(try await machine.exec("one", ["echo", "back"]).output == "back\n")
         }
     }
 
@@ -232,7 +278,10 @@ struct PodBehaviour {
         let tables = (try? TestTools.run("nft", ["list", "tables"]).output) ?? ""
         let names = (try? FileManager.default.contentsOfDirectory(atPath: "/run/netns")) ?? []
         let forwarding = (try? String(contentsOfFile: "/proc/sys/net/ipv4/ip_forward", encoding: .utf8)) ?? ""
-        return [links.split(separator: "\n").map { String($0.prefix { $0 != " " }) }.joined(separator: " "), tables, forwarding]
+        return [
+            links.split(separator: "\n").map { String($0.prefix { $0 != " " }) }.joined(separator: " "), tables,
+            forwarding,
+        ]
             + names.filter { $0.hasPrefix("apus-") }.sorted()
     }
 }

@@ -4,7 +4,8 @@ import Testing
 
 struct PodDecisionTests {
     @Test(arguments: [
-        ("plain", "plain"), ("$(A)", "1"), ("x$(A)y$(B)", "x1y2"), ("$(NONE)", "$(NONE)"), ("$$(A)", "$(A)"), ("$$$(A)", "$1"),
+        ("plain", "plain"), ("$(A)", "1"), ("x$(A)y$(B)", "x1y2"), ("$(NONE)", "$(NONE)"), ("$$(A)", "$(A)"),
+        ("$$$(A)", "$1"),
         ("$A", "$A"), ("$(A", "$(A"), ("$", "$"), ("$$", "$"), ("$()", "$()"), ("$($(A))", "$($(A))"),
     ])
     func variablesAreExpandedAsTheAPISays(_ text: String, _ expected: String) {
@@ -16,7 +17,9 @@ struct PodDecisionTests {
         let bind: UInt64 = 1 << 10
         #expect(try LinuxCapabilities.effective(add: [], drop: []) == 0xa804_25fb)
         #expect(try LinuxCapabilities.effective(add: ["NET_ADMIN"], drop: ["ALL"]) == admin)
-        #expect(try LinuxCapabilities.effective(add: ["cap_net_admin"], drop: ["NET_BIND_SERVICE"]) == 0xa804_25fb & ~bind | admin)
+        #expect(
+            try LinuxCapabilities.effective(add: ["cap_net_admin"], drop: ["NET_BIND_SERVICE"]) == 0xa804_25fb & ~bind
+                | admin)
         #expect(try LinuxCapabilities.effective(add: ["ALL"], drop: []) == LinuxCapabilities.all)
         #expect(throws: LinuxCapabilities.UnknownName.self) { try LinuxCapabilities.effective(add: ["FLY"], drop: []) }
     }
@@ -30,7 +33,9 @@ struct PodDecisionTests {
         #expect(delays.isLongRun(milliseconds: 600_000))
     }
 
-    private func probe(_ fields: [String: JSONValue]) throws -> Kubernetes.Probe { try JSONValue.object(fields).decoded() }
+    private func probe(_ fields: [String: JSONValue]) throws -> Kubernetes.Probe {
+        try JSONValue.object(fields).decoded()
+    }
 
     @Test func probesCountInARow() throws {
         var counter = ProbeCounter(try probe(["successThreshold": 2, "failureThreshold": 3]))
@@ -59,7 +64,8 @@ struct PodDecisionTests {
             #expect(verdict == .serving)
         }
         var other = GRPCHealth()
-        #expect(other.receive(frame(0, 0, [0, 0, 0, 0, 2, 0x08, 2])) == .failed("service unhealthy, status NOT_SERVING"))
+        #expect(
+            other.receive(frame(0, 0, [0, 0, 0, 0, 2, 0x08, 2])) == .failed("service unhealthy, status NOT_SERVING"))
         var reset = GRPCHealth()
         #expect(reset.receive(frame(3, 0, [0, 0, 0, 7])) == .failed("the call was reset"))
         var http1 = GRPCHealth()
@@ -69,7 +75,10 @@ struct PodDecisionTests {
     @Test func bytesOfAnySortDoNotTrapTheGRPCProbe() {
         for _ in 0..<5_000 {
             var health = GRPCHealth()
-            for _ in 0..<4 { _ = health.receive((0..<Int.random(in: 0...60)).map { _ in UInt8.random(in: 0...(Bool.random() ? 3 : 255)) }) }
+            for _ in 0..<4 {
+                _ = health.receive(
+                    (0..<Int.random(in: 0...60)).map { _ in UInt8.random(in: 0...(Bool.random() ? 3 : 255)) })
+            }
         }
     }
 
@@ -77,14 +86,19 @@ struct PodDecisionTests {
         var cutter = LineCutter()
         var stored: [UInt8] = []
         let time = "2026-01-31T09:05:00.250000Z"
-        let keep: ([UInt8], Bool) -> Void = { stored += StoredLogLine.encode(time: time, stream: "stdout", isWhole: $1, $0) }
+        let keep: ([UInt8], Bool) -> Void = {
+            stored += StoredLogLine.encode(time: time, stream: "stdout", isWhole: $1, $0)
+        }
         cutter.append(Array("one\n\ntw".utf8), keep)
         cutter.append(Array("o\n".utf8) + [UInt8](repeating: 120, count: 20_000), keep)
         cutter.finish(keep)
         var isContinuation = false
         var text: [UInt8] = []
         for line in stored.split(separator: 10, omittingEmptySubsequences: false).dropLast() {
-            guard let (bytes, goesOn) = StoredLogLine.decode(line, timestamps: false, since: nil, isContinuation: isContinuation) else { continue }
+            guard
+                let (bytes, goesOn) = StoredLogLine.decode(
+                    line, timestamps: false, since: nil, isContinuation: isContinuation)
+            else { continue }
             text += bytes
             isContinuation = goesOn
         }

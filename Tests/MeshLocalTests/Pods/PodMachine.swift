@@ -62,7 +62,9 @@ final class PodMachine: Sendable {
 
     /// A pod of one container that runs a shell script, with more fields as given.
     @discardableResult
-    func create(_ name: String, _ script: String, spec more: [String: JSONValue] = [:], container: [String: JSONValue] = [:]) async throws
+    func create(
+        _ name: String, _ script: String, spec more: [String: JSONValue] = [:], container: [String: JSONValue] = [:]
+    ) async throws
         -> String
     {
         var main: [String: JSONValue] = ["name": "main", "image": "host", "command": ["sh", "-c", .string(script)]]
@@ -73,7 +75,8 @@ final class PodMachine: Sendable {
             .pod,
             KubernetesObject([
                 "apiVersion": "v1", "kind": "Pod",
-                "metadata": ["name": .string(name), "namespace": "default", "labels": ["app": .string(name)]], "spec": .object(spec),
+                "metadata": ["name": .string(name), "namespace": "default", "labels": ["app": .string(name)]],
+                "spec": .object(spec),
             ]))
         return object.uid
     }

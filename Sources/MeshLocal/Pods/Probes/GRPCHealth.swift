@@ -27,7 +27,9 @@ package struct GRPCHealth {
             + frame(type: 1, flags: 0x4, stream: 1, headers) + frame(type: 0, flags: 0x1, stream: 1, message)
     }
 
-    private static func bigEndian(_ value: UInt32) -> [UInt8] { (0..<4).map { UInt8(truncatingIfNeeded: value >> (24 - 8 * $0)) } }
+    private static func bigEndian(_ value: UInt32) -> [UInt8] {
+        (0..<4).map { UInt8(truncatingIfNeeded: value >> (24 - 8 * $0)) }
+    }
 
     private static func varint(_ value: Int) -> [UInt8] {
         value < 128 ? [UInt8(value)] : [UInt8(value & 127 | 128), UInt8(value >> 7)]
@@ -75,7 +77,9 @@ package struct GRPCHealth {
         case 0 where stream == 1:
             var data = payload[...]
             if flags & 0x8 != 0 {
-                guard let padding = data.popFirst(), Int(padding) <= data.count else { return .failed("bad padding in the answer") }
+                guard let padding = data.popFirst(), Int(padding) <= data.count else {
+                    return .failed("bad padding in the answer")
+                }
                 data = data.dropLast(Int(padding))
             }
             message += data
@@ -92,7 +96,9 @@ package struct GRPCHealth {
     private func status() -> Verdict? {
         guard message.count >= 5 else { return nil }
         let length = message[1..<5].reduce(0) { $0 << 8 | Int($1) }
-        guard message[0] == 0, length <= GRPCHealth.frameLimit else { return .failed("the answer is not a plain gRPC message") }
+        guard message[0] == 0, length <= GRPCHealth.frameLimit else {
+            return .failed("the answer is not a plain gRPC message")
+        }
         guard message.count >= 5 + length else { return nil }
         let body = Array(message[5..<5 + length])
         if body.count >= 2, body[0] == 0x08, body[1] == 1 { return .serving }

@@ -37,7 +37,8 @@ struct ProbeClient: Sendable {
         let lines = headers.map { "\(clean($0.name)): \(clean($0.value))\r\n" }.joined()
         let request = "GET \(clean(path).replacing(" ", with: "%20")) HTTP/1.1\r\n\(lines)\r\n"
         return await exchange(
-            host: host, port: port, isTLS: action.scheme == "HTTPS", Array(request.utf8), timeoutMilliseconds: timeoutMilliseconds
+            host: host, port: port, isTLS: action.scheme == "HTTPS", Array(request.utf8),
+            timeoutMilliseconds: timeoutMilliseconds
         ) { answer, _ in
             guard let end = answer.firstIndex(of: UInt8(ascii: "\n")) else { return nil }
             let words = String(decoding: answer[..<end], as: UTF8.self).split(whereSeparator: \.isWhitespace)
@@ -76,7 +77,9 @@ struct ProbeClient: Sendable {
         let timeout = TimeAmount.milliseconds(Int64(timeoutMilliseconds))
         let loop = ProbeClient.group.next()
         let promise = loop.makePromise(of: ProbeResult.self)
-        let deadline = loop.scheduleTask(in: timeout) { promise.succeed(.failure("no answer in \(timeoutMilliseconds) ms")) }
+        let deadline = loop.scheduleTask(in: timeout) {
+            promise.succeed(.failure("no answer in \(timeoutMilliseconds) ms"))
+        }
         let context: NIOSSLContext?
         do {
             context = try isTLS ? NIOSSLContext(configuration: ProbeClient.tls) : nil
@@ -88,10 +91,12 @@ struct ProbeClient: Sendable {
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     if let context {
-                        try channel.pipeline.syncOperations.addHandler(NIOSSLClientHandler(context: context, serverHostname: nil))
+                        try channel.pipeline.syncOperations.addHandler(
+                            NIOSSLClientHandler(context: context, serverHostname: nil))
                     }
                     try channel.pipeline.syncOperations.addHandler(
-                        ProbeHandler(request: request, limit: ProbeClient.answerLimit, verdict: verdict, promise: promise))
+                        ProbeHandler(
+                            request: request, limit: ProbeClient.answerLimit, verdict: verdict, promise: promise))
                 }
             }
             .connect(host: host, port: Int(port))
@@ -102,7 +107,9 @@ struct ProbeClient: Sendable {
     }
 
     private static func text(_ error: any Error) -> String {
-        if let connection = error as? NIOConnectionError, let first = connection.connectionErrors.first { return "\(first.error)" }
+        if let connection = error as? NIOConnectionError, let first = connection.connectionErrors.first {
+            return "\(first.error)"
+        }
         return "\(error)"
     }
 
