@@ -65,27 +65,35 @@ package struct ExecClient: Sendable {
     private static let broken = StatusError(
         code: 502, reason: "BadGateway", message: "the connection ended before the command did")
 
+    /// Reads to the end of the connection: closing it while the server does the same would have both wait for each other.
     private static func read(
         _ inbound: NIOAsyncChannelInboundStream<WebSocketFrame>, _ outbound: NIOAsyncChannelOutboundWriter<WebSocketFrame>,
         _ output: (PodExecOutput) async throws -> Void
     ) async throws -> Int {
-        for try await frame in inbound {
-            var data = frame.unmaskedData
-            switch frame.opcode {
-            case .binary, .text:
-                guard let number = data.readInteger(as: UInt8.self), data.readableBytes > 0 else { continue }
-                switch ExecProtocol.Channel(rawValue: number) {
-                case .standardOutput: try await output(.standardOutput(Array(buffer: data)))
-                case .standardError: try await output(.standardError(Array(buffer: data)))
-                case .status: return try ExecProtocol.exitCode(JSONValue(parsing: Data(Array(buffer: data))))
+        var status: JSONValue?
+        do {
+            for try await frame in inbound {
+                var data = frame.unmaskedData
+                switch frame.opcode {
+                case .binary, .text:
+                    guard let number = data.readInteger(as: UInt8.self), data.readableBytes > 0 else { continue }
+                    switch ExecProtocol.Channel(rawValue: number) {
+                    case .standardOutput: try await output(.standardOutput(Array(buffer: data)))
+                    case .standardError: try await output(.standardError(Array(buffer: data)))
+                    case .status: status = try JSONValue(parsing: Data(Array(buffer: data)))
+                    default: continue
+                    }
+                case .ping: try await outbound.write(WebSocketFrame(fin: true, opcode: .pong, maskKey: .random(), data: data))
+                case .connectionClose:
+                    try await outbound.write(WebSocketFrame(fin: true, opcode: .connectionClose, maskKey: .random(), data: data))
                 default: continue
                 }
-            case .ping: try await outbound.write(WebSocketFrame(fin: true, opcode: .pong, maskKey: .random(), data: data))
-            case .connectionClose: throw broken
-            default: continue
             }
+        } catch {
+            guard status != nil else { throw error }
         }
-        throw broken
+        guard let status else { throw broken }
+        return try ExecProtocol.exitCode(status)
     }
 
     private static func message(_ channel: ExecProtocol.Channel, _ bytes: [UInt8]) -> WebSocketFrame {
@@ -122,8 +130,11 @@ package struct ExecClient: Sendable {
                         try channel.pipeline.syncOperations.addHandler(
                             NIOSSLClientHandler(context: context, serverHostname: isAddress ? nil : name))
                     }
-                    return try channel.pipeline.syncOperations.configureUpgradableHTTPClientPipeline(
-                        configuration: .init(upgradeConfiguration: Self.upgradeConfiguration(head)))
+                    var configuration = NIOUpgradableHTTPClientPipelineConfiguration(
+                        upgradeConfiguration: Self.upgradeConfiguration(head))
+                    // What comes in one piece with the end of the handshake is the command's first output.
+                    configuration.leftOverBytesStrategy = .forwardBytes
+                    return try channel.pipeline.syncOperations.configureUpgradableHTTPClientPipeline(configuration: configuration)
                 }
             }
         return try await upgrade.get()

@@ -109,11 +109,18 @@ final class ExecServerSession: Sendable {
         try await write(WebSocketFrame(fin: true, opcode: .binary, data: buffer))
     }
 
+    /// The client answers the closing frame when it has read all before it (RFC 6455 §5.5.1); one that does not is not waited for
+    /// longer than this.
+    private static let closingSeconds: Int64 = 2
+
     func close() async {
         var data = ByteBuffer()
         data.write(webSocketErrorCode: .normalClosure)
         try? await write(WebSocketFrame(fin: true, opcode: .connectionClose, data: data))
-        try? await channel.close()
+        let channel = channel
+        let limit = channel.eventLoop.scheduleTask(in: .seconds(Self.closingSeconds)) { channel.close(promise: nil) }
+        try? await channel.closeFuture.get()
+        limit.cancel()
     }
 
     private func write(_ frame: WebSocketFrame) async throws {

@@ -208,6 +208,8 @@ import Testing
             let (code, out, err) = try await run(["both"])
             #expect(code == 0 && out == Array("out".utf8) && err == Array("err".utf8))
             #expect(try await run(["fail", "42"]).0 == 42)
+            // What comes together with the handshake's end must not be lost.
+            for _ in 0..<50 { #expect(try await run(["both"]).1 == Array("out".utf8)) }
             #expect(try await run(["flood"]).1.count == 2_000_000)
             let input = AsyncStream<[UInt8]> { continuation in
                 for index in 0..<100 { continuation.yield([UInt8](repeating: UInt8(index), count: 10_000)) }
