@@ -59,6 +59,7 @@ indirect enum PodFieldRule: Sendable {
                 "name": .any, "value": .any,
                 "valueFrom": .object([
                     "fieldRef": .object(["apiVersion": .only(["v1"]), "fieldPath": .any]),
+                    "resourceFieldRef": resourceReference,
                     "configMapKeyRef": keyReference, "secretKeyRef": keyReference,
                 ]),
             ])),
@@ -70,7 +71,8 @@ indirect enum PodFieldRule: Sendable {
         "resources": .any,
         "volumeMounts": .list(
             .object([
-                "name": .any, "mountPath": .any, "subPath": .any, "readOnly": .any, "mountPropagation": .only(["None"]),
+                "name": .any, "mountPath": .any, "subPath": .any, "subPathExpr": .any, "readOnly": .any,
+                "mountPropagation": .only(["None"]),
                 "recursiveReadOnly": .only(["Disabled"]),
             ])),
         "livenessProbe": probe, "readinessProbe": probe, "startupProbe": probe,
@@ -86,6 +88,9 @@ indirect enum PodFieldRule: Sendable {
         "stdin": .only([false]), "stdinOnce": .only([false]), "tty": .only([false]),
     ]
 
+    private static let resourceReference = PodFieldRule.object([
+        "containerName": .any, "resource": .any, "divisor": .any,
+    ])
     private static let keyReference = PodFieldRule.object(["name": .any, "key": .any, "optional": .any])
     private static let optionalReference = PodFieldRule.object(["name": .any, "optional": .any])
 
@@ -105,7 +110,10 @@ indirect enum PodFieldRule: Sendable {
 
     private static let items = PodFieldRule.list(.object(["key": .any, "path": .any, "mode": .any]))
     private static let downwardItems = PodFieldRule.list(
-        .object(["path": .any, "mode": .any, "fieldRef": .object(["apiVersion": .any, "fieldPath": .any])]))
+        .object([
+            "path": .any, "mode": .any, "fieldRef": .object(["apiVersion": .any, "fieldPath": .any]),
+            "resourceFieldRef": resourceReference,
+        ]))
     private static let volume = PodFieldRule.object([
         "name": .any,
         "emptyDir": .object(["medium": .only(["", "Memory"]), "sizeLimit": .any]),
@@ -131,7 +139,8 @@ indirect enum PodFieldRule: Sendable {
             return []
         case (.only(let values), _):
             return values.contains(value)
-                ? [] : [.notSupported(path, value, values.map { $0.string ?? String(decoding: $0.data(), as: UTF8.self) })]
+                ? []
+                : [.notSupported(path, value, values.map { $0.string ?? String(decoding: $0.data(), as: UTF8.self) })]
         case (.list(let rule), .array(let elements)):
             return elements.enumerated().flatMap { rule.errors(in: $1, at: "\(path)[\($0)]") }
         case (.object(let rules), .object(let members)):

@@ -25,7 +25,8 @@ package struct TablePrinter: Sendable {
     }
 
     func table(
-        _ objects: [KubernetesObject], metadata: JSONValue, including included: IncludedObject, now: KubernetesTime = .now
+        _ objects: [KubernetesObject], metadata: JSONValue, including included: IncludedObject,
+        now: KubernetesTime = .now
     ) -> JSONValue {
         [
             "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
@@ -45,7 +46,8 @@ package struct TablePrinter: Sendable {
         switch included {
         case .metadata:
             row["object"] = [
-                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object.json["metadata"] ?? [:],
+                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                "metadata": object.json["metadata"] ?? [:],
             ]
         case .object: row["object"] = object.json
         case .none: break
@@ -78,7 +80,8 @@ enum TableColumns {
 
     static func columns(_ served: ServedKind) -> [Column] {
         let name = Column(name: "Name", format: "name") { json, _ in json[path: "metadata", "name"] ?? "" }
-        let age = Column(name: "Age") { json, now in .string(self.age(json[path: "metadata", "creationTimestamp"], now)) }
+        let age = Column(name: "Age") { json, now in .string(self.age(json[path: "metadata", "creationTimestamp"], now))
+        }
         if served.isCustom {
             guard !served.columns.isEmpty else { return [name, age] }
             return [name] + served.columns.map(custom)
@@ -97,7 +100,8 @@ enum TableColumns {
         case "secrets": return [name, text("Type", ["type"]), count("Data", "data"), age]
         case "events": return events
         case "leases.coordination.k8s.io": return [name, text("Holder", ["spec", "holderIdentity"]), age]
-        case "mutatingwebhookconfigurations.admissionregistration.k8s.io": return [name, count("Webhooks", "webhooks"), age]
+        case "mutatingwebhookconfigurations.admissionregistration.k8s.io":
+            return [name, count("Webhooks", "webhooks"), age]
         case "customresourcedefinitions.apiextensions.k8s.io":
             return [name, Column(name: "Created At") { json, _ in json[path: "metadata", "creationTimestamp"] ?? "" }]
         default: return [name, age]
@@ -141,7 +145,8 @@ enum TableColumns {
         Column(name: "Ready") { json, _ in
             let statuses = json[path: "status", "containerStatuses"]?.array ?? []
             let sidecars = Set(
-                (json[path: "spec", "initContainers"]?.array ?? []).filter { $0["restartPolicy"] == "Always" }.compactMap { $0["name"]?.string })
+                (json[path: "spec", "initContainers"]?.array ?? []).filter { $0["restartPolicy"] == "Always" }
+                    .compactMap { $0["name"]?.string })
             let running = (json[path: "status", "initContainerStatuses"]?.array ?? []).filter {
                 sidecars.contains($0["name"]?.string ?? "") && $0["ready"]?.bool == true
             }
@@ -150,7 +155,9 @@ enum TableColumns {
         },
         Column(name: "Status") { json, _ in .string(podStatus(json)) },
         Column(name: "Restarts") { json, _ in
-            let statuses = (json[path: "status", "containerStatuses"]?.array ?? []) + (json[path: "status", "initContainerStatuses"]?.array ?? [])
+            let statuses =
+                (json[path: "status", "containerStatuses"]?.array ?? [])
+                + (json[path: "status", "initContainerStatuses"]?.array ?? [])
             return .string(String(statuses.reduce(0) { $0 &+ ($1["restartCount"]?.int ?? 0) }))
         },
     ]
@@ -171,7 +178,9 @@ enum TableColumns {
             if sidecars.contains(status["name"]?.string ?? ""), status["started"]?.bool == true { continue }
             if let terminated = state?["terminated"] {
                 reason = "Init:" + (terminated["reason"]?.string ?? "ExitCode:\(terminated["exitCode"]?.int ?? 0)")
-            } else if let waiting = state?[path: "waiting", "reason"]?.string, waiting != "PodInitializing", !waiting.isEmpty {
+            } else if let waiting = state?[path: "waiting", "reason"]?.string, waiting != "PodInitializing",
+                !waiting.isEmpty
+            {
                 reason = "Init:\(waiting)"
             } else {
                 reason = "Init:\(index)/\(initSpecs.count)"
@@ -179,7 +188,11 @@ enum TableColumns {
             isInitializing = true
             break
         }
-        if !isInitializing {
+        // A sidecar that was ended after the application is not one that failed to start.
+        let isInitialized = (json[path: "status", "conditions"]?.array ?? []).contains {
+            $0["type"] == "Initialized" && $0["status"] == "True"
+        }
+        if !isInitializing || isInitialized {
             for status in (json[path: "status", "containerStatuses"]?.array ?? []).reversed() {
                 if let waiting = status[path: "state", "waiting", "reason"]?.string, !waiting.isEmpty {
                     reason = waiting
@@ -198,7 +211,9 @@ enum TableColumns {
         Column(name: "Cluster-IP") { json, _ in json[path: "spec", "clusterIP"] ?? "<none>" },
         Column(name: "External-IP") { json, _ in json[path: "spec", "externalName"] ?? "<none>" },
         Column(name: "Port(s)") { json, _ in
-            let ports = (json[path: "spec", "ports"]?.array ?? []).map { "\($0["port"]?.int ?? 0)/\($0["protocol"]?.string ?? "TCP")" }
+            let ports = (json[path: "spec", "ports"]?.array ?? []).map {
+                "\($0["port"]?.int ?? 0)/\($0["protocol"]?.string ?? "TCP")"
+            }
             return .string(ports.isEmpty ? "<none>" : ports.joined(separator: ","))
         },
     ]
@@ -211,7 +226,8 @@ enum TableColumns {
     ]
 
     private static let replicaSets = [
-        number("Desired", ["spec", "replicas"]), number("Current", ["status", "replicas"]), number("Ready", ["status", "readyReplicas"]),
+        number("Desired", ["spec", "replicas"]), number("Current", ["status", "replicas"]),
+        number("Ready", ["status", "readyReplicas"]),
     ]
 
     private static let templateWide = [
@@ -221,7 +237,8 @@ enum TableColumns {
     ]
 
     private static func template(_ json: JSONValue, _ field: String) -> String {
-        (json[path: "spec", "template", "spec", "containers"]?.array ?? []).compactMap { $0[field]?.string }.joined(separator: ",")
+        (json[path: "spec", "template", "spec", "containers"]?.array ?? []).compactMap { $0[field]?.string }.joined(
+            separator: ",")
     }
 
     private static let jobs = [
@@ -234,11 +251,14 @@ enum TableColumns {
             return json[path: "metadata", "deletionTimestamp"] != nil ? "Terminating" : "Running"
         },
         Column(name: "Completions") { json, _ in
-            let wanted = json[path: "spec", "completions"]?.int.map(String.init) ?? "1 of \(int(json, "spec", "parallelism"))"
+            let wanted =
+                json[path: "spec", "completions"]?.int.map(String.init) ?? "1 of \(int(json, "spec", "parallelism"))"
             return .string("\(int(json, "status", "succeeded"))/\(wanted)")
         },
         Column(name: "Duration") { json, now in
-            guard let start = json[path: "status", "startTime"]?.string.flatMap({ KubernetesTime($0) }) else { return "" }
+            guard let start = json[path: "status", "startTime"]?.string.flatMap({ KubernetesTime($0) }) else {
+                return ""
+            }
             let end = json[path: "status", "completionTime"]?.string.flatMap { KubernetesTime($0) } ?? now
             return .string(TablePrinter.duration(end.seconds - start.seconds))
         },
@@ -250,7 +270,8 @@ enum TableColumns {
                 let ready = json[path: "status", "conditions"]?.array?.first { $0["type"] == "Ready" }
                 return ready?["status"] == "True" ? "Ready" : "NotReady"
             },
-            Column(name: "Roles") { _, _ in "control-plane" }, age, text("Version", ["status", "nodeInfo", "kubeletVersion"]),
+            Column(name: "Roles") { _, _ in "control-plane" }, age,
+            text("Version", ["status", "nodeInfo", "kubeletVersion"]),
             Column(name: "Internal-IP", priority: 1) { json, _ in
                 json[path: "status", "addresses"]?.array?.first { $0["type"] == "InternalIP" }?["address"] ?? "<none>"
             },
@@ -263,7 +284,10 @@ enum TableColumns {
             .string(limited((json["ports"]?.array ?? []).map { $0["port"]?.int.map(String.init) ?? "*" }, "<unset>"))
         },
         Column(name: "Endpoints") { json, _ in
-            .string(limited((json["endpoints"]?.array ?? []).flatMap { $0["addresses"]?.array?.compactMap(\.string) ?? [] }, "<unset>"))
+            .string(
+                limited(
+                    (json["endpoints"]?.array ?? []).flatMap { $0["addresses"]?.array?.compactMap(\.string) ?? [] },
+                    "<unset>"))
         },
     ]
 
@@ -340,7 +364,9 @@ package struct PrinterPath: Hashable, Sendable {
 
     private static func bracket(_ text: Substring) -> Step {
         if let index = Int(text) { return .index(index) }
-        func unquoted(_ text: some StringProtocol) -> String { text.trimmingCharacters(in: CharacterSet(charactersIn: "'\" ")) }
+        func unquoted(_ text: some StringProtocol) -> String {
+            text.trimmingCharacters(in: CharacterSet(charactersIn: "'\" "))
+        }
         guard text.hasPrefix("?(@."), text.hasSuffix(")") else { return .member(unquoted(text)) }
         let parts = text.dropFirst(4).dropLast().components(separatedBy: "==")
         guard parts.count == 2 else { return .member("") }

@@ -72,11 +72,8 @@ struct ContainerIdentity {
                     "container \(container.name): container has runAsNonRoot and image will run as root; set runAsUser")
         }
         do {
-            capabilities =
-                own?.privileged == true
-                ? LinuxCapabilities.all
-                : try LinuxCapabilities.effective(
-                    add: own?.capabilities?.add ?? [], drop: own?.capabilities?.drop ?? [])
+            capabilities = try LinuxCapabilities.effective(
+                add: own?.capabilities?.add ?? [], drop: own?.capabilities?.drop ?? [])
         } catch {
             throw ContainerConfigError(message: "container \(container.name): \(error)")
         }

@@ -132,7 +132,6 @@ extension PodWorker {
         RootFileSystem(
             stage: platform.stageDirectory, hiddenDirectories: [platform.dataDirectory], mounts: mounts,
             isReadOnly: container.securityContext?.readOnlyRootFilesystem == true,
-            isPrivileged: container.securityContext?.privileged == true,
             writableBytes: Int(container.resources.limits["ephemeral-storage"]?.wholeUnits ?? 1 << 30)
         ).append(to: &launch, hostMounts: HostMounts.visible(hiding: [platform.dataDirectory]))
         launch.setHostname(PodFiles(fields: fields, platform: platform).hostname)

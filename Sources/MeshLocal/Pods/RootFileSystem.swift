@@ -19,8 +19,6 @@ struct RootFileSystem: Sendable {
     var hiddenDirectories: [String]
     var mounts: [ContainerMount]
     var isReadOnly: Bool
-    /// Kernel settings and devices stay reachable.
-    var isPrivileged: Bool
     /// What a container may write to its root file system, in bytes of memory.
     var writableBytes: Int
 
@@ -81,7 +79,7 @@ struct RootFileSystem: Sendable {
 
     private func appendKernelFileSystems(_ launch: inout LaunchSpecification) {
         launch.mount("proc", on: "/proc", type: "proc", flags: Self.quiet)
-        launch.mount("sysfs", on: "/sys", type: "sysfs", flags: Self.quiet | (isPrivileged ? 0 : UInt(MS_RDONLY)))
+        launch.mount("sysfs", on: "/sys", type: "sysfs", flags: Self.quiet | UInt(MS_RDONLY))
         launch.mount("tmpfs", on: "/dev", type: "tmpfs", data: "size=64k,mode=0755", flags: Self.noSuid)
         for device in ["null", "zero", "full", "random", "urandom", "tty"] {
             launch.makeFile("/dev/" + device)
@@ -99,7 +97,6 @@ struct RootFileSystem: Sendable {
         ] {
             launch.link(path, to: target)
         }
-        guard !isPrivileged else { return }
         for path in ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"] {
             launch.mountIfPossible(path, on: path, flags: UInt(MS_BIND) | UInt(MS_REC))
             launch.mountIfPossible("", on: path, flags: UInt(MS_REMOUNT) | UInt(MS_BIND) | UInt(MS_RDONLY))
