@@ -40,12 +40,13 @@ package struct PlatformOptions: ParsableArguments {
             "no platform: there is no \(local)\(isNamed ? "" : " and no \(own)"). Start one with 'apus up', or give --data-dir or --kubeconfig")
     }
 
+    func access() throws -> ClusterAccess { try Kubeconfig.load(path: kubeconfigPath(), context: context) }
+
     /// Runs `body` with a client of the platform and closes it afterwards.
     func withClient<Result>(_ body: (KubernetesClient) async throws -> Result) async throws -> Result {
-        let access = try Kubeconfig.load(path: kubeconfigPath(), context: context)
         var logger = Logger(label: "apus")
         logger.logLevel = .error
-        let client = try KubernetesClient(access, logger: logger)
+        let client = try KubernetesClient(access(), logger: logger)
         do {
             let result = try await body(client)
             await client.shutdown()
