@@ -13,6 +13,13 @@ struct NamespaceTests {
         }
     }
 
+    @Test func namesResolveAsTheSpecificationSays() async throws {
+        try await TestNamespace.with { namespace in
+            let result = try await namespace.run("DNSBehaviour")
+            #expect(result.isSuccess, "\(result.text.suffix(6000))")
+        }
+    }
+
     @Test func aPlatformStopsOnASignalAndLeavesNothing() async throws {
         try await TestNamespace.with { namespace in
             namespace.setForwarding(false)
