@@ -29,6 +29,8 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
     /// From the client and to it, and how much of it has been told.
     private var sentBytes: UInt64 = 0
     private var receivedBytes: UInt64 = 0
+    /// What the client's connection had counted when the kernel took over moving the bytes; nil while they pass through here.
+    private var forwardedFrom: (received: UInt64, sent: UInt64)?
     private var reportedSent: UInt64 = 0
     private var reportedReceived: UInt64 = 0
     private var error: ProxyError?
@@ -173,8 +175,27 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
         movedNanoseconds = loop.now
         timer.arm(afterMilliseconds: loop.configuration.deadlines.byteIdleMilliseconds)
         recordOpened()
+        forward()
         downstream.resumeReading()
         if downstream.retainedBytes > 0 { downstream.deliverRetained() }
+    }
+
+    /// Between two plaintext connections the kernel moves the bytes.
+    private func forward() {
+        guard let connection, upstream?.isMeshed == false, downstream.tls == nil else { return }
+        let counted = (received: downstream.bytesReceived &- UInt64(downstream.retainedBytes), sent: downstream.bytesSent)
+        guard downstream.forward(into: connection) else { return }
+        forwardedFrom = counted
+        _ = connection.forward(into: downstream)
+    }
+
+    private func count() {
+        guard let forwardedFrom else { return }
+        let sent = downstream.bytesReceived &- forwardedFrom.received
+        let received = downstream.bytesSent &- forwardedFrom.sent
+        if sent != sentBytes || received != receivedBytes { movedNanoseconds = loop.now }
+        sentBytes = sent
+        receivedBytes = received
     }
 
     // MARK: - Relaying
@@ -184,7 +205,9 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
     func received(_ side: Connection, _ bytes: UnsafeRawBufferPointer) -> Int {
         guard phase == .relaying, let other = other(side) else { return phase == .closed ? bytes.count : 0 }
         movedNanoseconds = loop.now
-        if side === downstream { sentBytes &+= UInt64(bytes.count) } else { receivedBytes &+= UInt64(bytes.count) }
+        if forwardedFrom == nil {
+            if side === downstream { sentBytes &+= UInt64(bytes.count) } else { receivedBytes &+= UInt64(bytes.count) }
+        }
         other.write(bytes)
         if other.isAboveHighWater { side.pauseReading() }
         return bytes.count
@@ -227,6 +250,7 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
 
     func timerFired(_ timer: LoopTimer) {
         guard phase == .relaying else { return }
+        count()
         let idle = (loop.now &- movedNanoseconds) / 1_000_000
         if idle < Int64(loop.configuration.deadlines.byteIdleMilliseconds) {
             timer.arm(afterMilliseconds: loop.configuration.deadlines.byteIdleMilliseconds - Int(idle))
@@ -257,6 +281,7 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
     }
 
     private func report(_ kind: ByteRecord.Kind) {
+        count()
         let record = ByteRecord(
             direction: direction, target: target, upstream: upstream, caller: caller, kind: kind,
             sent: sentBytes &- reportedSent, received: receivedBytes &- reportedReceived, error: error,

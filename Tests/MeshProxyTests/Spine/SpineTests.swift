@@ -4,6 +4,7 @@ import MeshCore
 import MeshIO
 import MeshIdentity
 import MeshProxy
+import MeshTelemetry
 import Synchronization
 import Testing
 
@@ -103,19 +104,24 @@ import Testing
 
     // MARK: - Protocols
 
-    @Test(arguments: [ApplicationProtocol.opaque, nil])
-    func bytesPassWithBothHalfCloses(_ declared: ApplicationProtocol?) async throws {
+    @Test(arguments: [ApplicationProtocol.opaque, nil], [true, false])
+    func bytesPassWithBothHalfCloses(_ declared: ApplicationProtocol?, _ isMeshed: Bool) async throws {
         try await onOwnThread {
             let server = try TestServer { socket, _ in
                 let all = try socket.readToEnd()
                 try socket.write(all.reversed())
             }
-            let mesh = try TestMesh(server, declared: declared)
+            let mesh = try TestMesh([.init(server: server.address, isMeshed: isMeshed)], declared: declared)
             let client = try mesh.client()
-            let payload = (0..<300_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
+            let payload = (0..<3_000_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
             try client.write([0] + payload)
             client.finishWriting()
             #expect(try client.readToEnd() == payload.reversed() + [0])
+            let count = UInt64(payload.count + 1)
+            try eventually("every byte is counted") {
+                let streams = TestMesh.metrics(of: mesh.outbound).edges.first?.streams ?? StreamCounts()
+                return streams.receivedBytes == count && streams.sentBytes == count && streams.connectionsClosed == 1
+            }
         }
     }
 
