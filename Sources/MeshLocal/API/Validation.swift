@@ -82,8 +82,9 @@ enum Validation {
     private static func workload(_ object: KubernetesObject, _ settings: LocalAPISettings) -> [FieldError] {
         var errors: [FieldError] = []
         let spec = object.json["spec"]
-        errors += count(spec?["replicas"], "spec.replicas")
-        errors += count(spec?["minReadySeconds"], "spec.minReadySeconds")
+        for field in ["replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
+            errors += count(spec?[field], "spec.\(field)")
+        }
         let template = spec?[path: "template", "metadata", "labels"]?.object ?? [:]
         if let selector: LabelSelector = try? spec?["selector"]?.decoded() {
             if selector.isEmpty {

@@ -39,7 +39,7 @@ struct DeploymentController: Sendable {
         var minReadySeconds: Int
 
         var replicas: Int { replicaSet.json[path: "spec", "replicas"]?.int ?? 1 }
-        var number: Int { replicaSet.annotations[DeploymentController.revisionAnnotation].flatMap { Int($0) } ?? 0 }
+        var number: Int { replicaSet.annotations[DeploymentController.revisionAnnotation].flatMap { Int($0) }.map { min(max($0, 0), 1_000_000_000) } ?? 0 }
         var active: [PodState] { pods.filter(\.isActive) }
 
         func available(_ now: Int64) -> Int {

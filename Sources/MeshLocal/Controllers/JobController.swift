@@ -33,8 +33,11 @@ struct JobController: Sendable {
         let isSuspended = spec?["suspend"]?.bool == true
         let start = old?["startTime"]?.string.flatMap { KubernetesTime($0) } ?? now
         // A pod that ended and was removed has still been counted.
-        let succeeded = max(states.count { $0.phase == "Succeeded" }, old?["succeeded"]?.int ?? 0)
-        let failed = max(states.count { $0.phase == "Failed" }, old?["failed"]?.int ?? 0)
+        func counted(_ phase: String, _ field: String) -> Int {
+            max(states.count { $0.phase == phase }, min(old?[field]?.int ?? 0, Int(Int32.max)))
+        }
+        let succeeded = counted("Succeeded", "succeeded")
+        let failed = counted("Failed", "failed")
         var input = JobPlan.Input()
         input.parallelism = spec?["parallelism"]?.int ?? 1
         input.completions = spec?["completions"]?.int

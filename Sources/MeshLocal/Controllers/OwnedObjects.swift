@@ -52,7 +52,9 @@ struct PodState: Hashable, Sendable {
         isReady = ready?["status"] == "True"
         readySinceSeconds = isReady ? ready?["lastTransitionTime"]?.string.flatMap { KubernetesTime($0) }?.seconds ?? 0 : nil
         createdSeconds = pod.json[path: "metadata", "creationTimestamp"]?.string.flatMap { KubernetesTime($0) }?.seconds ?? 0
-        restarts = (pod.json[path: "status", "containerStatuses"]?.array ?? []).reduce(0) { $0 &+ ($1["restartCount"]?.int ?? 0) }
+        // A status says what its writer wants: numbers are held where sums of them stay numbers.
+        restarts = (pod.json[path: "status", "containerStatuses"]?.array ?? []).prefix(1_000)
+            .reduce(0) { $0 + min(max($1["restartCount"]?.int ?? 0, 0), 1_000_000) }
         isScheduled = pod.json[path: "spec", "nodeName"]?.string?.isEmpty == false
     }
 
