@@ -22,7 +22,7 @@ package struct PlatformOptions: Sendable {
     /// The first wait of a container that keeps ending, and the longest, in milliseconds.
     package var restartBaseMilliseconds: Int
     package var restartLimitMilliseconds: Int
-    /// Whether SIGTERM and SIGINT stop the platform, a second one at once.
+    /// Whether SIGTERM, SIGINT and SIGHUP stop the platform, a second one at once.
     package var handlesSignals: Bool
     /// What the node and the API server call themselves.
     package var version: String

@@ -9,13 +9,16 @@ final class StopSignal: Sendable {
         var waiters: [(count: Int, CheckedContinuation<Void, Never>)] = []
     }
 
+    /// The last comes when the terminal is closed.
+    private static let numbers = [SIGTERM, SIGINT, SIGHUP]
+
     private let state = Mutex(State())
     /// Dispatch sources may be used from any thread; the import does not say so.
     private nonisolated(unsafe) var sources: [any DispatchSourceSignal] = []
 
     init(handlesSignals: Bool) {
         guard handlesSignals else { return }
-        sources = [SIGTERM, SIGINT].map { number in
+        sources = StopSignal.numbers.map { number in
             signal(number, SIG_IGN)
             let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
             source.setEventHandler { [weak self] in self?.request() }
@@ -27,7 +30,7 @@ final class StopSignal: Sendable {
     /// Signals end the process again.
     func release() {
         for source in sources { source.cancel() }
-        if !sources.isEmpty { [SIGTERM, SIGINT].forEach { _ = signal($0, SIG_DFL) } }
+        if !sources.isEmpty { StopSignal.numbers.forEach { _ = signal($0, SIG_DFL) } }
     }
 
     func request() {

@@ -106,8 +106,6 @@ struct PodStatusModel: Sendable {
         return isInitialized && hasBegun ? "Running" : "Pending"
     }
 
-    var isTerminal: Bool { phase == "Succeeded" || phase == "Failed" }
-
     /// The status document. `former` gives the transition times of conditions that did not change.
     func status(former: JSONValue?, now: KubernetesTime) -> JSONValue {
         let phase = phase

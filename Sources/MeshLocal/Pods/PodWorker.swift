@@ -35,6 +35,8 @@ actor PodWorker {
     private(set) var sandbox: PodSandbox?
     private(set) var volumes: PodVolumes?
     private var formerStatus: JSONValue?
+    /// It has succeeded or failed in an earlier run of the platform.
+    private let wasTerminal: Bool
 
     /// Nothing is started any more.
     private(set) var isStopping = false
@@ -65,6 +67,7 @@ actor PodWorker {
             restartPolicy: spec.restartPolicy ?? "Always", containers: records)
         runs = records.map { _ in Run() }
         formerStatus = object.json["status"]
+        wasTerminal = pod.status.phase == "Succeeded" || pod.status.phase == "Failed"
     }
 
     /// What an earlier run of the platform left in the status: counts go on, and what ran is a run that ended unseen.
@@ -106,7 +109,7 @@ actor PodWorker {
 
     /// Begins; returns when the pod has ended and nothing of it is left but its object and its logs.
     func run() async {
-        guard !model.isTerminal, life == nil else { return }
+        guard !wasTerminal, life == nil else { return }
         let life = Task { await live() }
         self.life = life
         await life.value
@@ -144,7 +147,6 @@ actor PodWorker {
         stop(graceSeconds: 0)
     }
 
-    var isTerminal: Bool { model.isTerminal }
     var gracePeriodSeconds: Int { metadata.deletionGracePeriodSeconds ?? spec.terminationGracePeriodSeconds ?? 30 }
 
     /// What a container gets even when its time was used up waiting for others.
