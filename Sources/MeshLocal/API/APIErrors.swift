@@ -4,7 +4,8 @@ import MeshKubernetes
 extension StatusError {
     static func notFound(_ kind: ResourceKind, _ name: String) -> StatusError {
         StatusError(
-            code: 404, reason: "NotFound", message: "\(kind.storageName) \"\(name)\" not found", details: details(kind, name))
+            code: 404, reason: "NotFound", message: "\(kind.storageName) \"\(name)\" not found",
+            details: details(kind, name))
     }
 
     static func alreadyExists(_ kind: ResourceKind, _ name: String) -> StatusError {
@@ -16,11 +17,13 @@ extension StatusError {
     static func conflict(_ kind: ResourceKind, _ name: String, _ problem: String) -> StatusError {
         StatusError(
             code: 409, reason: "Conflict",
-            message: "Operation cannot be fulfilled on \(kind.storageName) \"\(name)\": \(problem)", details: details(kind, name))
+            message: "Operation cannot be fulfilled on \(kind.storageName) \"\(name)\": \(problem)",
+            details: details(kind, name))
     }
 
     static func modified(_ kind: ResourceKind, _ name: String) -> StatusError {
-        conflict(kind, name, "the object has been modified; please apply your changes to the latest version and try again")
+        conflict(
+            kind, name, "the object has been modified; please apply your changes to the latest version and try again")
     }
 
     static func forbidden(_ kind: ResourceKind, _ name: String, _ problem: String) -> StatusError {
@@ -105,7 +108,9 @@ package struct FieldError: Hashable, Sendable {
     static func notSupported(_ path: String, _ value: JSONValue?, _ values: [String]) -> FieldError {
         FieldError(
             path: path, reason: .notSupported,
-            message: "Unsupported value: \(shown(value)): supported values: \(values.map { "\"\($0)\"" }.joined(separator: ", "))")
+            message:
+                "Unsupported value: \(shown(value)): supported values: \(values.map { "\"\($0)\"" }.joined(separator: ", "))"
+        )
     }
 
     static func duplicate(_ path: String, _ value: JSONValue?) -> FieldError {

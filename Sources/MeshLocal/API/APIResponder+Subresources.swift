@@ -17,7 +17,8 @@ extension APIResponder {
         case ("serviceaccounts", "token") where call.method == .post: return try await token(path, call)
         case ("deployments.apps", "scale"), ("replicasets.apps", "scale"): return try await scale(path, served, call)
         default:
-            throw StatusError(code: 404, reason: "NotFound", message: "the server could not find the requested resource")
+            throw StatusError(
+                code: 404, reason: "NotFound", message: "the server could not find the requested resource")
         }
     }
 
@@ -31,15 +32,18 @@ extension APIResponder {
         let names = ["containers", "initContainers"].map { list in
             (pod.json[path: "spec", list]?.array ?? []).compactMap { $0["name"]?.string }
         }
-        let wanted = name.flatMap { $0.isEmpty ? nil : $0 } ?? pod.annotations["kubectl.kubernetes.io/default-container"]
+        let wanted =
+            name.flatMap { $0.isEmpty ? nil : $0 } ?? pod.annotations["kubectl.kubernetes.io/default-container"]
         if let wanted {
             guard names.joined().contains(wanted) else {
-                throw StatusError.badRequest("container \(wanted) is not valid for pod \(pod.name); it has \(Array(names.joined()))")
+                throw StatusError.badRequest(
+                    "container \(wanted) is not valid for pod \(pod.name); it has \(Array(names.joined()))")
             }
             return wanted
         }
         guard names[0].count == 1 else {
-            throw StatusError.badRequest("a container name must be specified for pod \(pod.name), choose one of: \(names[0])")
+            throw StatusError.badRequest(
+                "a container name must be specified for pod \(pod.name), choose one of: \(names[0])")
         }
         return names[0][0]
     }
@@ -53,7 +57,8 @@ extension APIResponder {
             of: reference,
             PodLogRequest(
                 container: Self.container(named: query["container"], in: pod), follow: query.flag("follow"),
-                previous: query.flag("previous"), timestamps: query.flag("timestamps"), tailLines: query.int("tailLines"),
+                previous: query.flag("previous"), timestamps: query.flag("timestamps"),
+                tailLines: query.int("tailLines"),
                 sinceSeconds: query.int("sinceSeconds")))
         let limit = query.int("limitBytes") ?? Int.max
         let request = call.request
@@ -80,7 +85,8 @@ extension APIResponder {
         guard !command.isEmpty else { throw StatusError.badRequest("exec needs a command") }
         guard ["Running", "Pending"].contains(pod.json[path: "status", "phase"]?.string ?? "") else {
             throw StatusError.badRequest(
-                "cannot exec in a pod that has ended; its phase is \(pod.json[path: "status", "phase"]?.string ?? "unknown")")
+                "cannot exec in a pod that has ended; its phase is \(pod.json[path: "status", "phase"]?.string ?? "unknown")"
+            )
         }
         let request = PodExecRequest(
             container: try Self.container(named: call.query["container"], in: pod), command: command,
@@ -105,11 +111,13 @@ extension APIResponder {
         }
         let seconds = spec?["expirationSeconds"]?.int ?? 3_600
         guard seconds >= TokenAuthority.secondsRange.lowerBound else {
-            throw StatusError.badRequest("spec.expirationSeconds: \(seconds) is too short, a token lives for 600 seconds at least")
+            throw StatusError.badRequest(
+                "spec.expirationSeconds: \(seconds) is too short, a token lives for 600 seconds at least")
         }
         let audiences = spec?["audiences"]?.array?.compactMap(\.string) ?? []
         let (token, expires) = try await api.requestToken(
-            namespace: path.namespace ?? "", serviceAccount: path.name ?? "", audiences: audiences, expirationSeconds: seconds, pod: pod)
+            namespace: path.namespace ?? "", serviceAccount: path.name ?? "", audiences: audiences,
+            expirationSeconds: seconds, pod: pod)
         var answer: JSONValue = [
             "kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1",
             "metadata": ["name": .string(path.name ?? ""), "namespace": .string(path.namespace ?? "")],
@@ -124,7 +132,8 @@ extension APIResponder {
 
     // MARK: - Scale
 
-    private func scale(_ path: RequestTarget.ResourcePath, _ served: ServedKind, _ call: Call) async throws -> Response {
+    private func scale(_ path: RequestTarget.ResourcePath, _ served: ServedKind, _ call: Call) async throws -> Response
+    {
         let current = try await api.get(served.kind, namespace: path.namespace, name: path.name ?? "")
         let wanted: JSONValue
         switch call.method {
@@ -141,7 +150,8 @@ extension APIResponder {
             change[path: "metadata", "resourceVersion"] = .string(version)
         }
         let result = try await api.patch(
-            served.kind, namespace: path.namespace, name: path.name ?? "", subresource: nil, .merge(change), call.options)
+            served.kind, namespace: path.namespace, name: path.name ?? "", subresource: nil, .merge(change),
+            call.options)
         return Self.json(Self.scale(of: result.object))
     }
 
@@ -151,7 +161,8 @@ extension APIResponder {
             metadata[field] = object.json["metadata"]?[field]
         }
         let labels = object.json[path: "spec", "selector", "matchLabels"]?.object ?? [:]
-        let selector = labels.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value.string ?? "")" }.joined(separator: ",")
+        let selector = labels.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value.string ?? "")" }.joined(
+            separator: ",")
         return [
             "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
             "spec": ["replicas": object.json[path: "spec", "replicas"] ?? 0],

@@ -13,8 +13,10 @@ extension APIResponder {
         let watch = try api.openWatch(
             served, namespace: path.namespace, call.filter(), resourceVersion: call.query["resourceVersion"] ?? "",
             wantsBookmarks: call.query.flag("allowWatchBookmarks"))
-        let seconds = min(max(call.query.int("timeoutSeconds") ?? Int.random(in: Self.watchSeconds), 1), Self.watchSeconds.upperBound)
-        let lines = WatchLines(kind: served.kind, printer: call.wantsTable ? TablePrinter(served) : nil, included: call.includedObject)
+        let seconds = min(
+            max(call.query.int("timeoutSeconds") ?? Int.random(in: Self.watchSeconds), 1), Self.watchSeconds.upperBound)
+        let lines = WatchLines(
+            kind: served.kind, printer: call.wantsTable ? TablePrinter(served) : nil, included: call.includedObject)
         let request = call.request
         let body = ResponseBody { writer in
             let timer = Task {

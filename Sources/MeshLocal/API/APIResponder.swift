@@ -70,11 +70,14 @@ struct APIResponder: HTTPResponder {
         try Authenticator.authorize(user, target, path: path, verb: request.method.rawValue.lowercased())
         let call = Call(request: request, context: context, query: RequestQuery(queryText), user: user)
         guard case .resource(let resource) = target else { return try document(target, path, request.method) }
-        guard let served = api.registry.served(group: resource.group, version: resource.version, plural: resource.plural) else {
+        guard
+            let served = api.registry.served(group: resource.group, version: resource.version, plural: resource.plural)
+        else {
             throw Self.unknownPath
         }
         if resource.namespace == nil, served.kind.isNamespaced, resource.name != nil {
-            throw StatusError.badRequest("\(served.kind.plural) are in namespaces: use \(served.kind.path(namespace: "NAMESPACE"))")
+            throw StatusError.badRequest(
+                "\(served.kind.plural) are in namespaces: use \(served.kind.path(namespace: "NAMESPACE"))")
         }
         if let subresource = resource.subresource, !["status", "finalize"].contains(subresource) {
             return try await self.subresource(subresource, resource, served, call, queryText)
@@ -86,7 +89,9 @@ struct APIResponder: HTTPResponder {
         code: 404, reason: "NotFound", message: "the server could not find the requested resource")
 
     private func document(_ target: RequestTarget, _ path: String, _ method: HTTPRequest.Method) throws -> Response {
-        guard method == .get || method == .head else { throw StatusError.methodNotAllowed("\(path) is for reading only") }
+        guard method == .get || method == .head else {
+            throw StatusError.methodNotAllowed("\(path) is for reading only")
+        }
         let document: JSONValue?
         switch target {
         case .health: return Self.text("ok")
@@ -96,7 +101,8 @@ struct APIResponder: HTTPResponder {
         case .group(let name): document = discovery.group(name)
         case .resources(let group, let version): document = discovery.resources(group: group, version: version)
         case .openAPI: document = discovery.openAPI
-        case .openAPIDocument(let group, let version): document = discovery.openAPIDocument(group: group, version: version)
+        case .openAPIDocument(let group, let version):
+            document = discovery.openAPIDocument(group: group, version: version)
         case .unknown where path == "/metrics": return Self.text(metrics)
         case .resource, .unknown: document = nil
         }
@@ -108,7 +114,8 @@ struct APIResponder: HTTPResponder {
         let statistics = api.store.statistics
         let rows: [(String, String, Int)] = [
             ("apus_local_objects", "gauge", statistics.objects), ("apus_local_watchers", "gauge", statistics.watchers),
-            ("apus_local_writes_total", "counter", statistics.writes), ("apus_local_commits_total", "counter", statistics.commits),
+            ("apus_local_writes_total", "counter", statistics.writes),
+            ("apus_local_commits_total", "counter", statistics.commits),
             ("apus_local_failed_commits_total", "counter", statistics.failedCommits),
             ("apus_local_slow_watchers_total", "counter", statistics.slowWatchers),
         ]
@@ -119,7 +126,9 @@ struct APIResponder: HTTPResponder {
 
     private func verb(_ path: RequestTarget.ResourcePath, _ served: ServedKind, _ call: Call) async throws -> Response {
         let kind = served.kind
-        if served.isVirtual, call.method != .post { throw StatusError.methodNotAllowed("\(kind.plural) can only be created") }
+        if served.isVirtual, call.method != .post {
+            throw StatusError.methodNotAllowed("\(kind.plural) can only be created")
+        }
         switch (call.method, path.name) {
         case (.get, nil) where call.query.flag("watch"): return try watch(path, served, call)
         case (.get, nil): return try list(path, served, call)
@@ -141,7 +150,9 @@ struct APIResponder: HTTPResponder {
             return object(result.object, served, call, warnings: result.warnings)
         case (.delete, let name?) where path.subresource == nil: return try await delete(path, name, served, call)
         case (.delete, nil): return try await deleteAll(path, served, call)
-        default: throw StatusError.methodNotAllowed("the server does not allow \(call.method.rawValue) on the requested resource")
+        default:
+            throw StatusError.methodNotAllowed(
+                "the server does not allow \(call.method.rawValue) on the requested resource")
         }
     }
 
@@ -151,7 +162,8 @@ struct APIResponder: HTTPResponder {
         var document = object.json
         if call.wantsTable, call.method == .get {
             document = TablePrinter(served).table(
-                [object], metadata: ["resourceVersion": .string(object.resourceVersion)], including: call.includedObject)
+                [object], metadata: ["resourceVersion": .string(object.resourceVersion)], including: call.includedObject
+            )
         }
         return Self.json(document, code: code, warnings: warnings)
     }
@@ -168,13 +180,15 @@ struct APIResponder: HTTPResponder {
             metadata["remainingItemCount"] = .int(Int64(objects.count - limit))
             objects = Array(objects.prefix(limit))
             if let last = objects.last {
-                metadata["continue"] = .string(ContinueToken(version: version, namespace: last.key.namespace, name: last.key.name).text)
+                metadata["continue"] = .string(
+                    ContinueToken(version: version, namespace: last.key.namespace, name: last.key.name).text)
             }
         }
         metadata["resourceVersion"] = .string(String(version))
         if call.wantsTable {
             return Self.json(
-                TablePrinter(served).table(objects.map { $0.view(served.kind) }, metadata: metadata, including: call.includedObject))
+                TablePrinter(served).table(
+                    objects.map { $0.view(served.kind) }, metadata: metadata, including: call.includedObject))
         }
         // The texts are there already: joining them spares making the whole list anew for every reader.
         var text = ByteBuffer()
@@ -192,22 +206,31 @@ struct APIResponder: HTTPResponder {
     private func delete(
         _ path: RequestTarget.ResourcePath, _ name: String, _ served: ServedKind, _ call: Call
     ) async throws -> Response {
-        let result = try await api.delete(served.kind, namespace: path.namespace, name: name, deleteOptions(call), by: call.user)
+        let result = try await api.delete(
+            served.kind, namespace: path.namespace, name: name, deleteOptions(call), by: call.user)
         let key = ObjectKey(served.kind, namespace: path.namespace, name: name)
         if api.store.object(key)?.object.uid == result.uid { return Self.json(result.json) }
-        var details: JSONValue = ["name": .string(name), "kind": .string(served.kind.plural), "uid": .string(result.uid)]
+        var details: JSONValue = [
+            "name": .string(name), "kind": .string(served.kind.plural), "uid": .string(result.uid),
+        ]
         if !served.kind.group.isEmpty { details["group"] = .string(served.kind.group) }
-        return Self.json(["kind": "Status", "apiVersion": "v1", "metadata": [:], "status": "Success", "details": details])
+        return Self.json([
+            "kind": "Status", "apiVersion": "v1", "metadata": [:], "status": "Success", "details": details,
+        ])
     }
 
-    private func deleteAll(_ path: RequestTarget.ResourcePath, _ served: ServedKind, _ call: Call) async throws -> Response {
+    private func deleteAll(_ path: RequestTarget.ResourcePath, _ served: ServedKind, _ call: Call) async throws
+        -> Response
+    {
         let options = try await deleteOptions(call)
         let (objects, version) = api.select(served, namespace: path.namespace, try call.filter())
         var deleted: [JSONValue] = []
         for stored in objects {
             do {
                 deleted.append(
-                    try await api.delete(served.kind, namespace: stored.key.namespace, name: stored.key.name, options, by: call.user).json)
+                    try await api.delete(
+                        served.kind, namespace: stored.key.namespace, name: stored.key.name, options, by: call.user
+                    ).json)
             } catch let error as StatusError where error.code == 404 {
                 continue
             }
@@ -226,7 +249,8 @@ struct APIResponder: HTTPResponder {
             bytes = try await call.request.body.collect(upTo: Self.bodyLimitBytes)
         } catch is NIOTooManyBytesError {
             throw StatusError(
-                code: 413, reason: "RequestEntityTooLarge", message: "the body is longer than \(Self.bodyLimitBytes) bytes")
+                code: 413, reason: "RequestEntityTooLarge",
+                message: "the body is longer than \(Self.bodyLimitBytes) bytes")
         }
         guard bytes.readableBytes > 0 else { return nil }
         do {
@@ -237,7 +261,9 @@ struct APIResponder: HTTPResponder {
     }
 
     private func mediaType(_ call: Call) -> String {
-        (call.request.headers[.contentType] ?? "").split(separator: ";").first.map { $0.trimmingCharacters(in: .whitespaces).lowercased() } ?? ""
+        (call.request.headers[.contentType] ?? "").split(separator: ";").first.map {
+            $0.trimmingCharacters(in: .whitespaces).lowercased()
+        } ?? ""
     }
 
     private func body(_ call: Call) async throws -> KubernetesObject {
@@ -250,7 +276,9 @@ struct APIResponder: HTTPResponder {
 
     func patch(_ call: Call) async throws -> PatchDocument {
         let type = mediaType(call)
-        let types = ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"]
+        let types = [
+            "application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json",
+        ]
         guard types.contains(type) else { throw unsupported(call, types) }
         guard let document = try await document(call) else { throw StatusError.badRequest("the patch is empty") }
         return switch type {
@@ -263,7 +291,9 @@ struct APIResponder: HTTPResponder {
     private func unsupported(_ call: Call, _ types: [String]) -> StatusError {
         StatusError(
             code: 415, reason: "UnsupportedMediaType",
-            message: "the body's type is '\(call.request.headers[.contentType] ?? "")', expected one of \(types.joined(separator: ", "))")
+            message:
+                "the body's type is '\(call.request.headers[.contentType] ?? "")', expected one of \(types.joined(separator: ", "))"
+        )
     }
 
     private func deleteOptions(_ call: Call) async throws -> DeleteOptions {
@@ -289,15 +319,22 @@ struct APIResponder: HTTPResponder {
         var headers: HTTPFields = [.contentType: "application/json", .cacheControl: "no-cache, private"]
         for warning in warnings {
             // A header cannot carry line ends, nor a quoted text quotes.
-            let text = warning.unicodeScalars.map { $0.isASCII && $0.value >= 32 && $0 != "\"" && $0 != "\\" ? Character($0) : " " }
-            if let name = HTTPField.Name("warning") { headers.append(HTTPField(name: name, value: "299 - \"\(String(text))\"")) }
+            let text = warning.unicodeScalars.map {
+                $0.isASCII && $0.value >= 32 && $0 != "\"" && $0 != "\\" ? Character($0) : " "
+            }
+            if let name = HTTPField.Name("warning") {
+                headers.append(HTTPField(name: name, value: "299 - \"\(String(text))\""))
+            }
         }
         return Response(
-            status: .init(code: code), headers: headers, body: ResponseBody(byteBuffer: ByteBuffer(data: document.data())))
+            status: .init(code: code), headers: headers,
+            body: ResponseBody(byteBuffer: ByteBuffer(data: document.data())))
     }
 
     static func text(_ text: String) -> Response {
-        Response(status: .ok, headers: [.contentType: "text/plain; charset=utf-8"], body: ResponseBody(byteBuffer: ByteBuffer(string: text)))
+        Response(
+            status: .ok, headers: [.contentType: "text/plain; charset=utf-8"],
+            body: ResponseBody(byteBuffer: ByteBuffer(string: text)))
     }
 }
 
@@ -314,7 +351,9 @@ struct ContinueToken: Hashable, Sendable {
     }
 
     init(_ text: String) throws {
-        let parts = [UInt8](base64URL: text).map { String(decoding: $0, as: UTF8.self).split(separator: "/", omittingEmptySubsequences: false) }
+        let parts = [UInt8](base64URL: text).map {
+            String(decoding: $0, as: UTF8.self).split(separator: "/", omittingEmptySubsequences: false)
+        }
         guard let parts, parts.count == 3, let version = Int64(parts[0]) else {
             throw StatusError.badRequest("continue key is not valid: use the one of the page before")
         }

@@ -38,8 +38,10 @@ package final class APIServer: Sendable {
             discovery: Discovery(registry: api.registry, version: api.settings.version), logger: logger)
         certificate = try ServingCertificate(
             store: api.store, addresses: [.loopback4, api.addresses.platform] + settings.listeners.map(\.ip),
-            names: ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
-                "kubernetes.default.svc.\(api.settings.clusterDomain)"] + settings.certificateNames)
+            names: [
+                "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
+                "kubernetes.default.svc.\(api.settings.clusterDomain)",
+            ] + settings.certificateNames)
     }
 
     /// What clients have to trust, for the pods' `ca.crt`.
@@ -55,7 +57,8 @@ package final class APIServer: Sendable {
                 let application = try Application(
                     responder: responder, server: .tls(.http1(), tlsConfiguration: tls),
                     configuration: ApplicationConfiguration(
-                        address: .hostname(listener.ip.description, port: Int(listener.port)), serverName: nil, backlog: 1024),
+                        address: .hostname(listener.ip.description, port: Int(listener.port)), serverName: nil,
+                        backlog: 1024),
                     onServerRunning: { channel in
                         guard let port = channel.localAddress?.port, let number = UInt16(exactly: port) else { return }
                         onListening(SocketAddress(listener.ip, number))
@@ -79,6 +82,7 @@ package final class APIServer: Sendable {
     /// Writes the file with which clients of the administrator find the server.
     package func writeKubeconfig(to path: String, server: SocketAddress) throws {
         try KubeconfigFile.write(
-            KubeconfigFile.text(server: "https://\(server)", authorityPEM: authorityPEM, token: administratorToken), to: path)
+            KubeconfigFile.text(server: "https://\(server)", authorityPEM: authorityPEM, token: administratorToken),
+            to: path)
     }
 }

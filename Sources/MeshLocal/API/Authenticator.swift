@@ -22,8 +22,12 @@ struct Authenticator: Sendable {
         guard parts.count == 2, parts[0].lowercased() == "bearer" else { throw Self.unauthorized }
         let token = String(parts[1])
         // The digests are compared, so that the time taken says nothing of the token.
-        if SHA256.hash(data: Data(token.utf8)) == SHA256.hash(data: Data(administratorToken.utf8)) { return .administrator }
-        guard let user = try? tokens.verify(token, audiences: [tokens.issuer], now: .now).user else { throw Self.unauthorized }
+        if SHA256.hash(data: Data(token.utf8)) == SHA256.hash(data: Data(administratorToken.utf8)) {
+            return .administrator
+        }
+        guard let user = try? tokens.verify(token, audiences: [tokens.issuer], now: .now).user else {
+            throw Self.unauthorized
+        }
         return user
     }
 
@@ -37,7 +41,9 @@ struct Authenticator: Sendable {
         default:
             throw StatusError(
                 code: 403, reason: "Forbidden",
-                message: "forbidden: User \"\(user.name)\" cannot \(verb) path \"\(path)\"; send the token of the kubeconfig")
+                message:
+                    "forbidden: User \"\(user.name)\" cannot \(verb) path \"\(path)\"; send the token of the kubeconfig"
+            )
         }
     }
 }

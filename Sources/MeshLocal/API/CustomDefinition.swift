@@ -28,7 +28,8 @@ struct CustomDefinition: Sendable {
             served.columns = (version["additionalPrinterColumns"]?.array ?? []).compactMap { column in
                 guard let name = column["name"]?.string, let path = column["jsonPath"]?.string else { return nil }
                 return PrinterColumn(
-                    name: name, type: column["type"]?.string ?? "string", path: path, priority: column["priority"]?.int ?? 0)
+                    name: name, type: column["type"]?.string ?? "string", path: path,
+                    priority: column["priority"]?.int ?? 0)
             }
             return served
         }
@@ -40,13 +41,16 @@ struct CustomDefinition: Sendable {
         let spec = definition.json["spec"]
         let group = spec?["group"]?.string ?? ""
         let plural = spec?[path: "names", "plural"]?.string ?? ""
-        if let problem = LabelSyntax.problem(inSubdomain: group) { errors.append(.invalid("spec.group", .string(group), problem)) }
+        if let problem = LabelSyntax.problem(inSubdomain: group) {
+            errors.append(.invalid("spec.group", .string(group), problem))
+        }
         if let problem = LabelSyntax.problem(inDNSLabel: plural) {
             errors.append(.invalid("spec.names.plural", .string(plural), problem))
         }
         if (spec?[path: "names", "kind"]?.string ?? "").isEmpty { errors.append(.required("spec.names.kind")) }
         if definition.name != "\(plural).\(group)" {
-            errors.append(.invalid("metadata.name", .string(definition.name), "must be spec.names.plural+\".\"+spec.group"))
+            errors.append(
+                .invalid("metadata.name", .string(definition.name), "must be spec.names.plural+\".\"+spec.group"))
         }
         let scope = spec?["scope"]
         if scope?.string != "Namespaced", scope?.string != "Cluster" {
@@ -67,7 +71,8 @@ struct CustomDefinition: Sendable {
             errors.append(.invalid("spec.versions", nil, "must have exactly one version marked as storage version"))
         }
         if spec?[path: "conversion", "strategy"]?.string == "Webhook" {
-            errors.append(.forbidden("spec.conversion.strategy", "conversion webhooks are not supported by apus up; use None"))
+            errors.append(
+                .forbidden("spec.conversion.strategy", "conversion webhooks are not supported by apus up; use None"))
         }
         return errors
     }
@@ -83,7 +88,8 @@ struct CustomDefinition: Sendable {
         if definition.json[path: "spec", "conversion"] == nil {
             definition.json[path: "spec", "conversion"] = ["strategy": "None"]
         }
-        let storage = (definition.json[path: "spec", "versions"]?.array ?? [])
+        let storage =
+            (definition.json[path: "spec", "versions"]?.array ?? [])
             .first { $0["storage"]?.bool == true }?["name"] ?? "v1"
         guard definition.json["status"]?["conditions"] == nil else {
             definition.json[path: "status", "acceptedNames"] = names

@@ -90,7 +90,9 @@ enum Defaults {
 
     private static func template(_ json: inout JSONValue, labelSelector: Bool) {
         if let spec = json[path: "spec", "template", "spec"] { json[path: "spec", "template", "spec"] = podSpec(spec) }
-        if labelSelector, json["metadata"]?["labels"] == nil, let labels = json[path: "spec", "template", "metadata", "labels"] {
+        if labelSelector, json["metadata"]?["labels"] == nil,
+            let labels = json[path: "spec", "template", "metadata", "labels"]
+        {
             json[path: "metadata", "labels"] = labels
         }
     }
@@ -123,9 +125,11 @@ enum Defaults {
         guard spec?["manualSelector"]?.bool != true, !object.uid.isEmpty else { return }
         let labels: JSONValue = ["batch.kubernetes.io/controller-uid": .string(object.uid)]
         object.json[path: "spec", "selector", "matchLabels"].fill(labels)
-        object.json[path: "spec", "template", "metadata", "labels", "batch.kubernetes.io/controller-uid"].fill(.string(object.uid))
+        object.json[path: "spec", "template", "metadata", "labels", "batch.kubernetes.io/controller-uid"].fill(
+            .string(object.uid))
         object.json[path: "spec", "template", "metadata", "labels", "controller-uid"].fill(.string(object.uid))
-        object.json[path: "spec", "template", "metadata", "labels", "batch.kubernetes.io/job-name"].fill(.string(object.name))
+        object.json[path: "spec", "template", "metadata", "labels", "batch.kubernetes.io/job-name"].fill(
+            .string(object.name))
         object.json[path: "spec", "template", "metadata", "labels", "job-name"].fill(.string(object.name))
     }
 

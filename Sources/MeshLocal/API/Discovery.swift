@@ -25,7 +25,9 @@ struct Discovery: Sendable {
         }
         versions.sort { Self.rank($0) > Self.rank($1) }
         guard let preferred = versions.first else { return nil }
-        func entry(_ version: String) -> JSONValue { ["groupVersion": .string("\(name)/\(version)"), "version": .string(version)] }
+        func entry(_ version: String) -> JSONValue {
+            ["groupVersion": .string("\(name)/\(version)"), "version": .string(version)]
+        }
         return [
             "kind": "APIGroup", "apiVersion": "v1", "name": .string(name), "versions": .array(versions.map(entry)),
             "preferredVersion": entry(preferred),
@@ -44,7 +46,8 @@ struct Discovery: Sendable {
         let served = registry.all.filter { $0.kind.group == group && $0.kind.version == version }
         guard !served.isEmpty else { return nil }
         return [
-            "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": .string(group.isEmpty ? version : "\(group)/\(version)"),
+            "kind": "APIResourceList", "apiVersion": "v1",
+            "groupVersion": .string(group.isEmpty ? version : "\(group)/\(version)"),
             "resources": .array(served.flatMap(resources)),
         ]
     }
@@ -52,13 +55,16 @@ struct Discovery: Sendable {
     private func resources(_ served: ServedKind) -> [JSONValue] {
         let kind = served.kind
         var main: JSONValue = [
-            "name": .string(kind.plural), "singularName": .string(served.singular), "namespaced": .bool(kind.isNamespaced),
+            "name": .string(kind.plural), "singularName": .string(served.singular),
+            "namespaced": .bool(kind.isNamespaced),
             "kind": .string(kind.kind), "verbs": .array(served.verbs.map { .string($0) }),
         ]
         if !kind.shortNames.isEmpty { main["shortNames"] = .array(kind.shortNames.map { .string($0) }) }
         if !served.categories.isEmpty { main["categories"] = .array(served.categories.map { .string($0) }) }
         var list = [main]
-        func add(_ name: String, _ resourceKind: String, _ verbs: [JSONValue], group: String? = nil, version: String? = nil) {
+        func add(
+            _ name: String, _ resourceKind: String, _ verbs: [JSONValue], group: String? = nil, version: String? = nil
+        ) {
             var entry: JSONValue = [
                 "name": .string("\(kind.plural)/\(name)"), "singularName": "", "namespaced": .bool(kind.isNamespaced),
                 "kind": .string(resourceKind), "verbs": .array(verbs),
@@ -88,7 +94,8 @@ struct Discovery: Sendable {
         return [
             "major": .string(numbers.first.map(String.init) ?? "1"),
             "minor": .string(numbers.dropFirst().first.map(String.init) ?? "31"), "gitVersion": .string(version),
-            "platform": "linux", "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "",
+            "platform": "linux", "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
+            "goVersion": "",
             "compiler": "swift",
         ]
     }

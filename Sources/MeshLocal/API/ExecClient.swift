@@ -34,7 +34,8 @@ package struct ExecClient: Sendable {
         query.append(hasTerminal ? ("tty", "true") : ("stderr", "true"))
         if standardInput != nil { query.append(("stdin", "true")) }
         if let container { query.append(("container", container)) }
-        let path = ResourceKind.pod.path(namespace: APIRequest.segment(namespace)) + "/\(APIRequest.segment(pod))/exec?"
+        let path =
+            ResourceKind.pod.path(namespace: APIRequest.segment(namespace)) + "/\(APIRequest.segment(pod))/exec?"
             + query.map { "\($0)=\(APIRequest.segment($1))" }.joined(separator: "&")
         switch try await connect(path) {
         case .refused(let channel): throw try await Self.refusal(channel)
@@ -43,10 +44,13 @@ package struct ExecClient: Sendable {
                 try await withThrowingTaskGroup(of: Int?.self) { group in
                     if let standardInput {
                         group.addTask {
-                            for await piece in standardInput { try await outbound.write(Self.message(.standardInput, piece)) }
+                            for await piece in standardInput {
+                                try await outbound.write(Self.message(.standardInput, piece))
+                            }
                             // The older protocol cannot tell the end of standard input.
                             if subprotocol == ExecProtocol.names[0] {
-                                try await outbound.write(Self.message(.close, [ExecProtocol.Channel.standardInput.rawValue]))
+                                try await outbound.write(
+                                    Self.message(.close, [ExecProtocol.Channel.standardInput.rawValue]))
                             }
                             return nil
                         }
@@ -67,7 +71,8 @@ package struct ExecClient: Sendable {
 
     /// Reads to the end of the connection: closing it while the server does the same would have both wait for each other.
     private static func read(
-        _ inbound: NIOAsyncChannelInboundStream<WebSocketFrame>, _ outbound: NIOAsyncChannelOutboundWriter<WebSocketFrame>,
+        _ inbound: NIOAsyncChannelInboundStream<WebSocketFrame>,
+        _ outbound: NIOAsyncChannelOutboundWriter<WebSocketFrame>,
         _ output: (PodExecOutput) async throws -> Void
     ) async throws -> Int {
         var status: JSONValue?
@@ -83,9 +88,11 @@ package struct ExecClient: Sendable {
                     case .status: status = try JSONValue(parsing: Data(Array(buffer: data)))
                     default: continue
                     }
-                case .ping: try await outbound.write(WebSocketFrame(fin: true, opcode: .pong, maskKey: .random(), data: data))
+                case .ping:
+                    try await outbound.write(WebSocketFrame(fin: true, opcode: .pong, maskKey: .random(), data: data))
                 case .connectionClose:
-                    try await outbound.write(WebSocketFrame(fin: true, opcode: .connectionClose, maskKey: .random(), data: data))
+                    try await outbound.write(
+                        WebSocketFrame(fin: true, opcode: .connectionClose, maskKey: .random(), data: data))
                 default: continue
                 }
             }
@@ -118,7 +125,8 @@ package struct ExecClient: Sendable {
         ])
         if let token = try token() { headers.add(name: "authorization", value: "Bearer \(token)") }
         let head = HTTPRequestHead(
-            version: .http1_1, method: .GET, uri: (components.path == "/" ? "" : components.path) + path, headers: headers)
+            version: .http1_1, method: .GET, uri: (components.path == "/" ? "" : components.path) + path,
+            headers: headers)
         let name = access.tlsServerName ?? bare
         let upgrade: EventLoopFuture<Outcome> = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .connectTimeout(.seconds(Self.connectTimeoutSeconds))
@@ -134,25 +142,30 @@ package struct ExecClient: Sendable {
                         upgradeConfiguration: Self.upgradeConfiguration(head))
                     // What comes in one piece with the end of the handshake is the command's first output.
                     configuration.leftOverBytesStrategy = .forwardBytes
-                    return try channel.pipeline.syncOperations.configureUpgradableHTTPClientPipeline(configuration: configuration)
+                    return try channel.pipeline.syncOperations.configureUpgradableHTTPClientPipeline(
+                        configuration: configuration)
                 }
             }
         return try await upgrade.get()
     }
 
-    private static func upgradeConfiguration(_ head: HTTPRequestHead) -> NIOTypedHTTPClientUpgradeConfiguration<Outcome> {
+    private static func upgradeConfiguration(_ head: HTTPRequestHead) -> NIOTypedHTTPClientUpgradeConfiguration<Outcome>
+    {
         let upgrader = NIOTypedWebSocketClientUpgrader<Outcome>(maxFrameSize: messageLimitBytes) { channel, head in
             channel.eventLoop.makeCompletedFuture {
                 try channel.pipeline.syncOperations.addHandler(
                     NIOWebSocketFrameAggregator(
-                        minNonFinalFragmentSize: 0, maxAccumulatedFrameCount: 1024, maxAccumulatedFrameSize: messageLimitBytes))
+                        minNonFinalFragmentSize: 0, maxAccumulatedFrameCount: 1024,
+                        maxAccumulatedFrameSize: messageLimitBytes))
                 return .upgraded(
                     try Frames(wrappingChannelSynchronously: channel),
                     subprotocol: head.headers.first(name: "sec-websocket-protocol") ?? "")
             }
         }
         return NIOTypedHTTPClientUpgradeConfiguration(upgradeRequestHead: head, upgraders: [upgrader]) { channel in
-            channel.eventLoop.makeCompletedFuture { .refused(try NIOAsyncChannel(wrappingChannelSynchronously: channel)) }
+            channel.eventLoop.makeCompletedFuture {
+                .refused(try NIOAsyncChannel(wrappingChannelSynchronously: channel))
+            }
         }
     }
 
@@ -171,7 +184,8 @@ package struct ExecClient: Sendable {
                     let status = try? JSONValue(parsing: Data(Array(buffer: body)))
                     return StatusError(
                         code: code, reason: status?["reason"]?.string ?? "BadGateway",
-                        message: status?["message"]?.string ?? "the server refused exec with status \(code)", details: status?["details"])
+                        message: status?["message"]?.string ?? "the server refused exec with status \(code)",
+                        details: status?["details"])
                 }
             }
             return broken

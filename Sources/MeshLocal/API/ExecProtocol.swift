@@ -36,7 +36,9 @@ package enum ExecProtocol {
     static func exitCode(_ status: JSONValue) throws -> Int {
         if status["status"] == "Success" { return 0 }
         let causes = status[path: "details", "causes"]?.array ?? []
-        if let code = causes.first(where: { $0["reason"] == "ExitCode" })?["message"]?.string.flatMap({ Int($0) }) { return code }
+        if let code = causes.first(where: { $0["reason"] == "ExitCode" })?["message"]?.string.flatMap({ Int($0) }) {
+            return code
+        }
         throw StatusError(
             code: status["code"]?.int ?? 500, reason: status["reason"]?.string ?? "InternalError",
             message: status["message"]?.string ?? "the command could not be run", details: status["details"])

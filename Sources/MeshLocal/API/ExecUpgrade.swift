@@ -15,13 +15,16 @@ struct ExecUpgrade: Sendable {
 
     /// From the request's headers; a `StatusError` says what is missing.
     init(upgrade: String?, version: String?, key: String?, protocols: String?) throws {
-        guard upgrade?.lowercased() == "websocket", version == "13", let key, [UInt8](base64URL: key)?.count == 16 else {
+        guard upgrade?.lowercased() == "websocket", version == "13", let key, [UInt8](base64URL: key)?.count == 16
+        else {
             throw StatusError.badRequest(
-                "exec needs a WebSocket: a GET with Upgrade: websocket, Sec-WebSocket-Version: 13 and Sec-WebSocket-Key")
+                "exec needs a WebSocket: a GET with Upgrade: websocket, Sec-WebSocket-Version: 13 and Sec-WebSocket-Key"
+            )
         }
         let offered = (protocols ?? "").split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }
         guard let chosen = ExecProtocol.names.first(where: offered.contains) else {
-            throw StatusError.badRequest("exec needs one of the WebSocket protocols \(ExecProtocol.names.joined(separator: ", "))")
+            throw StatusError.badRequest(
+                "exec needs one of the WebSocket protocols \(ExecProtocol.names.joined(separator: ", "))")
         }
         self.key = key
         subprotocol = chosen
@@ -30,7 +33,8 @@ struct ExecUpgrade: Sendable {
     /// RFC 6455 §4.2.2.
     private var response: String {
         let accept = Array(Insecure.SHA1.hash(data: Data((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").utf8))).base64
-        return "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: \(accept)\r\n"
+        return
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: \(accept)\r\n"
             + "sec-websocket-protocol: \(subprotocol)\r\n\r\n"
     }
 
@@ -158,7 +162,9 @@ private final class ExecServerHandler: ChannelDuplexHandler {
                     _ = context.channel.setOption(.autoRead, value: false)
                 }
             case .close:
-                if payload.readInteger(as: UInt8.self) == ExecProtocol.Channel.standardInput.rawValue { session.input.finish() }
+                if payload.readInteger(as: UInt8.self) == ExecProtocol.Channel.standardInput.rawValue {
+                    session.input.finish()
+                }
             default: break
             }
         case .ping:

@@ -7,12 +7,14 @@ enum Immutability {
         case "deployments.apps", "replicasets.apps":
             return same(["spec", "selector"], new, old)
         case "jobs.batch":
-            return same(["spec", "selector"], new, old) + same(["spec", "completions"], new, old) + same(["spec", "template"], new, old)
+            return same(["spec", "selector"], new, old) + same(["spec", "completions"], new, old)
+                + same(["spec", "template"], new, old)
                 + same(["spec", "completionMode"], new, old)
         case "endpointslices.discovery.k8s.io":
             return same(["addressType"], new, old)
         case "services":
-            guard old.json[path: "spec", "type"] != "ExternalName", new.json[path: "spec", "type"] != "ExternalName" else { return [] }
+            guard old.json[path: "spec", "type"] != "ExternalName", new.json[path: "spec", "type"] != "ExternalName"
+            else { return [] }
             return same(["spec", "clusterIP"], new, old)
         case "secrets":
             return same(["type"], new, old) + sealed(new, old)
@@ -21,7 +23,8 @@ enum Immutability {
         case "pods":
             return pod(new, old)
         case "customresourcedefinitions.apiextensions.k8s.io":
-            return same(["spec", "group"], new, old) + same(["spec", "scope"], new, old) + same(["spec", "names", "plural"], new, old)
+            return same(["spec", "group"], new, old) + same(["spec", "scope"], new, old)
+                + same(["spec", "names", "plural"], new, old)
                 + same(["spec", "names", "kind"], new, old)
         case let name where name.hasPrefix("rolebindings.") || name.hasPrefix("clusterrolebindings."):
             return same(["roleRef"], new, old)

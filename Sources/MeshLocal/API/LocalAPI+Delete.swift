@@ -8,7 +8,8 @@ extension LocalAPI {
 
     /// Returns the object as it is after the call: gone, or terminating.
     func delete(
-        _ kind: ResourceKind, namespace: String?, name: String, _ options: DeleteOptions, by user: RequestUser = .platform
+        _ kind: ResourceKind, namespace: String?, name: String, _ options: DeleteOptions,
+        by user: RequestUser = .platform
     ) async throws -> KubernetesObject {
         let served = try self.served(kind)
         guard !served.isVirtual else { throw StatusError.methodNotAllowed("\(kind.plural) cannot be deleted") }
@@ -22,7 +23,8 @@ extension LocalAPI {
                 // A webhook may refuse a deletion; there is nothing that it could change.
                 _ = try await admission.admit(
                     AdmissionRequest(
-                        kind: kind, operation: .delete, namespace: stored.object.namespace, name: name, object: stored.object,
+                        kind: kind, operation: .delete, namespace: stored.object.namespace, name: name,
+                        object: stored.object,
                         oldObject: stored.object, user: user, isDryRun: options.isDryRun))
             }
             do {
@@ -48,7 +50,9 @@ extension LocalAPI {
         }
     }
 
-    private func deleteOnce(_ stored: StoredObject, _ served: ServedKind, _ options: DeleteOptions) async throws -> KubernetesObject {
+    private func deleteOnce(_ stored: StoredObject, _ served: ServedKind, _ options: DeleteOptions) async throws
+        -> KubernetesObject
+    {
         var object = stored.object
         switch options.propagation {
         case .background: break
@@ -101,7 +105,9 @@ extension LocalAPI {
     /// Whether nothing keeps a terminating object any longer.
     static func isFinalized(_ object: KubernetesObject) -> Bool {
         guard (object.json[path: "metadata", "finalizers"]?.array ?? []).isEmpty else { return false }
-        if object.kind == "Namespace", object.apiVersion == "v1", !(object.json[path: "spec", "finalizers"]?.array ?? []).isEmpty {
+        if object.kind == "Namespace", object.apiVersion == "v1",
+            !(object.json[path: "spec", "finalizers"]?.array ?? []).isEmpty
+        {
             return false
         }
         return (object.json[path: "metadata", "deletionGracePeriodSeconds"]?.int ?? 0) == 0
@@ -138,7 +144,8 @@ extension LocalAPI {
         let requested = object.json[path: "spec", "audiences"]?.array?.compactMap(\.string) ?? []
         do throws(TokenAuthority.Refusal) {
             let (user, audiences) = try tokens.verify(
-                object.json[path: "spec", "token"]?.string ?? "", audiences: requested.isEmpty ? [tokens.issuer] : requested, now: .now)
+                object.json[path: "spec", "token"]?.string ?? "",
+                audiences: requested.isEmpty ? [tokens.issuer] : requested, now: .now)
             object.json["status"] = [
                 "authenticated": true, "user": user.json, "audiences": .array(audiences.map { .string($0) }),
             ]

@@ -19,7 +19,9 @@ extension LocalAPI {
         let generateName = object.json[path: "metadata", "generateName"]?.string ?? ""
         let mustGenerate = object.name.isEmpty && !generateName.isEmpty
         for attempt in 0... {
-            if mustGenerate { object.json[path: "metadata", "name"] = .string(generateName.prefix(247) + Self.suffix()) }
+            if mustGenerate {
+                object.json[path: "metadata", "name"] = .string(generateName.prefix(247) + Self.suffix())
+            }
             do {
                 return try await createNamed(served, object, options)
             } catch let error as StatusError where error.reason == "AlreadyExists" && mustGenerate && attempt < 8 {
@@ -29,10 +31,14 @@ extension LocalAPI {
         throw StatusError.alreadyExists(kind, object.name)
     }
 
-    private func createNamed(_ served: ServedKind, _ original: KubernetesObject, _ options: WriteOptions) async throws -> WriteResult {
+    private func createNamed(_ served: ServedKind, _ original: KubernetesObject, _ options: WriteOptions) async throws
+        -> WriteResult
+    {
         var object = original
         var metadata = object.json["metadata"] ?? [:]
-        for field in ["selfLink", "managedFields", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"] {
+        for field in [
+            "selfLink", "managedFields", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion",
+        ] {
             metadata[field] = nil
         }
         metadata["uid"] = .string(UUID().uuidString.lowercased())
@@ -71,9 +77,11 @@ extension LocalAPI {
         let served = try self.served(kind)
         let object = try accept(object, served, namespace: namespace)
         guard object.name == name else {
-            throw StatusError.badRequest("the name of the object (\(object.name)) does not match the name on the URL (\(name))")
+            throw StatusError.badRequest(
+                "the name of the object (\(object.name)) does not match the name on the URL (\(name))")
         }
-        return try await change(served, namespace: namespace, name: name, subresource: subresource, options) { current in
+        return try await change(served, namespace: namespace, name: name, subresource: subresource, options) {
+            current in
             if !object.resourceVersion.isEmpty, object.resourceVersion != current.resourceVersion {
                 throw StatusError.modified(kind, name)
             }
@@ -86,7 +94,8 @@ extension LocalAPI {
         _ options: WriteOptions
     ) async throws -> WriteResult {
         let served = try self.served(kind)
-        return try await change(served, namespace: namespace, name: name, subresource: subresource, options) { current in
+        return try await change(served, namespace: namespace, name: name, subresource: subresource, options) {
+            current in
             if let version = patch.resourceVersion, version != current.resourceVersion {
                 throw StatusError.modified(kind, name)
             }
@@ -109,7 +118,8 @@ extension LocalAPI {
             let wanted = try make(current)
             if !wanted.uid.isEmpty, wanted.uid != current.uid {
                 throw StatusError.conflict(
-                    served.kind, name, "Precondition failed: UID in precondition: \(wanted.uid), UID in object meta: \(current.uid)")
+                    served.kind, name,
+                    "Precondition failed: UID in precondition: \(wanted.uid), UID in object meta: \(current.uid)")
             }
             do {
                 return try await replace(stored, current, with: wanted, subresource: subresource, served, options)
@@ -126,7 +136,10 @@ extension LocalAPI {
     ) async throws -> WriteResult {
         var object = wanted
         var metadata = wanted.json["metadata"] ?? [:]
-        for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion"] {
+        for field in [
+            "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation",
+            "resourceVersion",
+        ] {
             metadata[field] = current.json["metadata"]?[field]
         }
         metadata["managedFields"] = nil
@@ -169,7 +182,8 @@ extension LocalAPI {
             }
         }
         if object == current { return WriteResult(object: current, warnings: warnings) }
-        let taken = subresource == nil && served.kind.storageName == "services"
+        let taken =
+            subresource == nil && served.kind.storageName == "services"
             ? try allocateAddresses(&object, replacing: current) : []
         if options.isDryRun {
             for address in taken { addresses.release(address) }
@@ -183,7 +197,9 @@ extension LocalAPI {
             }
             let result = try await write(object, served, expecting: .version(stored.version))
             if served.kind.storageName == "services" {
-                for address in clusterAddresses(current) where !clusterAddresses(object).contains(address) { addresses.release(address) }
+                for address in clusterAddresses(current) where !clusterAddresses(object).contains(address) {
+                    addresses.release(address)
+                }
             }
             return WriteResult(object: result.view(served.kind), warnings: warnings)
         } catch {
@@ -195,7 +211,8 @@ extension LocalAPI {
     // MARK: - Steps
 
     /// The object with kind and namespace as the request has them.
-    private func accept(_ object: KubernetesObject, _ served: ServedKind, namespace: String?) throws -> KubernetesObject {
+    private func accept(_ object: KubernetesObject, _ served: ServedKind, namespace: String?) throws -> KubernetesObject
+    {
         var object = object
         guard object.json.object != nil, object.json["metadata"] == nil || object.json["metadata"]?.object != nil else {
             throw StatusError.badRequest("expected a \(served.kind.kind) with metadata")
@@ -204,7 +221,8 @@ extension LocalAPI {
         if object.apiVersion.isEmpty { object.json["apiVersion"] = .string(served.kind.apiVersion) }
         guard object.kind == served.kind.kind, object.apiVersion == served.kind.apiVersion else {
             throw StatusError.badRequest(
-                "the object is a \(object.apiVersion) \(object.kind), expected a \(served.kind.apiVersion) \(served.kind.kind)")
+                "the object is a \(object.apiVersion) \(object.kind), expected a \(served.kind.apiVersion) \(served.kind.kind)"
+            )
         }
         if served.kind.isNamespaced {
             let wanted = namespace ?? "default"
@@ -214,7 +232,8 @@ extension LocalAPI {
             }
             object.json[path: "metadata", "namespace"] = .string(wanted)
         } else if let named = object.namespace, !named.isEmpty {
-            throw StatusError.badRequest("\(served.kind.plural) have no namespace, but metadata.namespace is '\(named)'")
+            throw StatusError.badRequest(
+                "\(served.kind.plural) have no namespace, but metadata.namespace is '\(named)'")
         }
         guard Self.size(object.json) <= Self.objectLimitBytes else {
             throw StatusError(
@@ -225,17 +244,23 @@ extension LocalAPI {
     }
 
     private func admit(
-        _ object: KubernetesObject, old: KubernetesObject?, _ operation: AdmissionRequest.Operation, subresource: String?,
+        _ object: KubernetesObject, old: KubernetesObject?, _ operation: AdmissionRequest.Operation,
+        subresource: String?,
         _ served: ServedKind, _ options: WriteOptions
     ) async throws -> WriteResult {
         // A webhook cannot stand in the way of its own configuration.
-        guard served.kind.group != ResourceKind.mutatingWebhookConfiguration.group else { return WriteResult(object: object) }
+        guard served.kind.group != ResourceKind.mutatingWebhookConfiguration.group else {
+            return WriteResult(object: object)
+        }
         var admitted = try await admission.admit(
             AdmissionRequest(
-                kind: served.kind, operation: operation, subresource: subresource, namespace: object.namespace, name: object.name,
+                kind: served.kind, operation: operation, subresource: subresource, namespace: object.namespace,
+                name: object.name,
                 object: object, oldObject: old, user: options.user, isDryRun: options.isDryRun))
         guard admitted.object != object else { return admitted }
-        for field in ["uid", "name", "namespace", "creationTimestamp", "generation", "resourceVersion", "deletionTimestamp"] {
+        for field in [
+            "uid", "name", "namespace", "creationTimestamp", "generation", "resourceVersion", "deletionTimestamp",
+        ] {
             admitted.object.json[path: "metadata", field] = object.json["metadata"]?[field]
         }
         admitted.object.json["apiVersion"] = object.json["apiVersion"]
@@ -252,7 +277,9 @@ extension LocalAPI {
     }
 
     /// Keeps the object, provided that its namespace is there to stay.
-    private func write(_ object: KubernetesObject, _ served: ServedKind, expecting: WriteExpectation) async throws -> StoredObject {
+    private func write(_ object: KubernetesObject, _ served: ServedKind, expecting: WriteExpectation) async throws
+        -> StoredObject
+    {
         let namespace = served.kind.isNamespaced ? object.namespace : nil
         let name = object.name
         do {
@@ -284,7 +311,8 @@ extension LocalAPI {
         switch served.kind.storageName {
         case "nodes": break
         case "namespaces": object.json["status"] = ["phase": "Active"]
-        case "pods": object.json["status"] = ["phase": "Pending", "qosClass": .string(Self.qualityClass(object.json["spec"]))]
+        case "pods":
+            object.json["status"] = ["phase": "Pending", "qosClass": .string(Self.qualityClass(object.json["spec"]))]
         case "services": object.json["status"] = ["loadBalancer": [:]]
         default: if served.hasStatus { object.json["status"] = nil }
         }
@@ -296,10 +324,13 @@ extension LocalAPI {
         let spec = object.json["spec"]
         let name = spec?["serviceAccountName"]?.string ?? spec?["serviceAccount"]?.string ?? ""
         let account = name.isEmpty ? "default" : name
-        if account != "default", store.object(ObjectKey(.serviceAccount, namespace: object.namespace, name: account)) == nil {
+        if account != "default",
+            store.object(ObjectKey(.serviceAccount, namespace: object.namespace, name: account)) == nil
+        {
             throw StatusError.forbidden(
                 .pod, object.name,
-                "error looking up service account \(object.namespace ?? "")/\(account): serviceaccount \"\(account)\" not found")
+                "error looking up service account \(object.namespace ?? "")/\(account): serviceaccount \"\(account)\" not found"
+            )
         }
         object.json[path: "spec", "serviceAccountName"] = .string(account)
         object.json[path: "spec", "serviceAccount"] = .string(account)
@@ -311,7 +342,9 @@ extension LocalAPI {
         func amounts(_ container: JSONValue, _ name: String) -> [String: JSONValue] {
             (container["resources"]?[name]?.object ?? [:]).filter { ["cpu", "memory"].contains($0.key) }
         }
-        if containers.allSatisfy({ amounts($0, "limits").isEmpty && amounts($0, "requests").isEmpty }) { return "BestEffort" }
+        if containers.allSatisfy({ amounts($0, "limits").isEmpty && amounts($0, "requests").isEmpty }) {
+            return "BestEffort"
+        }
         let isGuaranteed = containers.allSatisfy { container in
             let limits = amounts(container, "limits")
             let requests = amounts(container, "requests")
@@ -348,18 +381,24 @@ extension LocalAPI {
     // MARK: - Service addresses
 
     func clusterAddresses(_ service: KubernetesObject) -> [IPAddress] {
-        guard let text = service.json[path: "spec", "clusterIP"]?.string, let address = IPAddress(text) else { return [] }
+        guard let text = service.json[path: "spec", "clusterIP"]?.string, let address = IPAddress(text) else {
+            return []
+        }
         return [address]
     }
 
     /// An update that leaves the address out keeps the one that is there.
     private func keepAddresses(_ object: inout KubernetesObject, of current: KubernetesObject) {
-        guard object.json[path: "spec", "type"] != "ExternalName", (object.json[path: "spec", "clusterIP"]?.string ?? "").isEmpty else { return }
+        guard object.json[path: "spec", "type"] != "ExternalName",
+            (object.json[path: "spec", "clusterIP"]?.string ?? "").isEmpty
+        else { return }
         for field in ["clusterIP", "clusterIPs"] { object.json[path: "spec", field] = current.json["spec"]?[field] }
     }
 
     /// Gives a Service its address; returns what was taken for it.
-    private func allocateAddresses(_ object: inout KubernetesObject, replacing current: KubernetesObject?) throws -> [IPAddress] {
+    private func allocateAddresses(_ object: inout KubernetesObject, replacing current: KubernetesObject?) throws
+        -> [IPAddress]
+    {
         if object.json[path: "spec", "type"] == "ExternalName" {
             object.json[path: "spec", "clusterIP"] = nil
             object.json[path: "spec", "clusterIPs"] = nil
@@ -373,7 +412,8 @@ extension LocalAPI {
         if let current, let address = IPAddress(wanted), clusterAddresses(current).contains(address) { return [] }
         if wanted.isEmpty {
             guard let address = addresses.allocate() else {
-                throw StatusError.internalError("failed to allocate a service address: all of \(settings.serviceSubnet) are taken")
+                throw StatusError.internalError(
+                    "failed to allocate a service address: all of \(settings.serviceSubnet) are taken")
             }
             object.json[path: "spec", "clusterIP"] = .string(address.description)
             object.json[path: "spec", "clusterIPs"] = [.string(address.description)]
@@ -382,11 +422,16 @@ extension LocalAPI {
         guard let address = IPAddress(wanted), addresses.contains(address) else {
             throw StatusError.invalid(
                 .service, object.name,
-                [.invalid("spec.clusterIP", .string(wanted), "must be an address of \(settings.serviceSubnet), None, or left out")])
+                [
+                    .invalid(
+                        "spec.clusterIP", .string(wanted),
+                        "must be an address of \(settings.serviceSubnet), None, or left out")
+                ])
         }
         guard addresses.reserve(address) else {
             throw StatusError.invalid(
-                .service, object.name, [.invalid("spec.clusterIP", .string(wanted), "provided IP is already allocated")])
+                .service, object.name, [.invalid("spec.clusterIP", .string(wanted), "provided IP is already allocated")]
+            )
         }
         object.json[path: "spec", "clusterIPs"] = [.string(wanted)]
         return [address]

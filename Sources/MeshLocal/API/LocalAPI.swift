@@ -39,22 +39,26 @@ package final class LocalAPI: KubernetesAPI {
         _ kind: ResourceKind, namespace: String?, labelSelector: String?, fieldSelector: String?
     ) async throws -> (items: [KubernetesObject], resourceVersion: String) {
         let result = try select(
-            served(kind), namespace: namespace, ObjectFilter(labelSelector: labelSelector, fieldSelector: fieldSelector))
+            served(kind), namespace: namespace, ObjectFilter(labelSelector: labelSelector, fieldSelector: fieldSelector)
+        )
         return (result.objects.map { $0.view(kind) }, String(result.version))
     }
 
     package func watch(
-        _ kind: ResourceKind, namespace: String?, labelSelector: String?, fieldSelector: String?, resourceVersion: String
+        _ kind: ResourceKind, namespace: String?, labelSelector: String?, fieldSelector: String?,
+        resourceVersion: String
     ) -> AsyncThrowingStream<WatchEvent, any Error> {
         do {
             let watch = try openWatch(
                 served(kind), namespace: namespace,
-                ObjectFilter(labelSelector: labelSelector, fieldSelector: fieldSelector), resourceVersion: resourceVersion,
+                ObjectFilter(labelSelector: labelSelector, fieldSelector: fieldSelector),
+                resourceVersion: resourceVersion,
                 wantsBookmarks: true)
             let cursor = WatchCursor(watch)
             return AsyncThrowingStream {
                 guard let event = try await cursor.next() else { return nil }
-                return WatchEvent(event.change, event.change == .bookmark ? event.stored.bookmark(kind) : event.stored.view(kind))
+                return WatchEvent(
+                    event.change, event.change == .bookmark ? event.stored.bookmark(kind) : event.stored.view(kind))
             }
         } catch {
             return AsyncThrowingStream { throw error }
@@ -63,7 +67,8 @@ package final class LocalAPI: KubernetesAPI {
 
     func served(_ kind: ResourceKind) throws -> ServedKind {
         guard let served = registry.served(kind) else {
-            throw StatusError(code: 404, reason: "NotFound", message: "the server does not serve \(kind.storageName)/\(kind.version)")
+            throw StatusError(
+                code: 404, reason: "NotFound", message: "the server does not serve \(kind.storageName)/\(kind.version)")
         }
         return served
     }
@@ -97,10 +102,12 @@ package final class LocalAPI: KubernetesAPI {
                 let watch = try store.watch(
                     resource, namespace: scope, after: version, wantsBookmarks: wantsBookmarks, matching: matching)
                 return StoreWatch(
-                    backlog: objects.map { StoreEvent(change: .added, stored: $0) } + watch.backlog, live: watch.live, end: watch.end)
+                    backlog: objects.map { StoreEvent(change: .added, stored: $0) } + watch.backlog, live: watch.live,
+                    end: watch.end)
             }
             guard let version = Int64(resourceVersion) else {
-                throw StatusError.badRequest("resourceVersion '\(resourceVersion)': expected the version of a list or an object")
+                throw StatusError.badRequest(
+                    "resourceVersion '\(resourceVersion)': expected the version of a list or an object")
             }
             return try store.watch(
                 resource, namespace: scope, after: version, wantsBookmarks: wantsBookmarks, matching: matching)
@@ -115,8 +122,12 @@ package final class LocalAPI: KubernetesAPI {
         try await create(kind, namespace: object.namespace, object, .platform).object
     }
 
-    package func update(_ kind: ResourceKind, _ object: KubernetesObject, subresource: String?) async throws -> KubernetesObject {
-        try await update(kind, namespace: object.namespace, name: object.name, object, subresource: subresource, .platform).object
+    package func update(_ kind: ResourceKind, _ object: KubernetesObject, subresource: String?) async throws
+        -> KubernetesObject
+    {
+        try await update(
+            kind, namespace: object.namespace, name: object.name, object, subresource: subresource, .platform
+        ).object
     }
 
     package func patch(
@@ -127,14 +138,16 @@ package final class LocalAPI: KubernetesAPI {
         case .merge(let document): change = .merge(document)
         case .json(let document): change = .json(document)
         }
-        return try await self.patch(kind, namespace: namespace, name: name, subresource: subresource, change, .platform).object
+        return try await self.patch(kind, namespace: namespace, name: name, subresource: subresource, change, .platform)
+            .object
     }
 
     @discardableResult
     package func delete(
         _ kind: ResourceKind, namespace: String?, name: String, gracePeriodSeconds: Int?, uid: String?
     ) async throws -> KubernetesObject {
-        try await delete(kind, namespace: namespace, name: name, DeleteOptions(gracePeriodSeconds: gracePeriodSeconds, uid: uid))
+        try await delete(
+            kind, namespace: namespace, name: name, DeleteOptions(gracePeriodSeconds: gracePeriodSeconds, uid: uid))
     }
 
     // MARK: - Tokens
@@ -149,7 +162,8 @@ package final class LocalAPI: KubernetesAPI {
         if let pod {
             let current = try stored(served(.pod), namespace, pod.name).object
             guard current.uid == pod.uid else {
-                throw StatusError.conflict(.pod, pod.name, "the UID in the bound object reference (\(pod.uid)) does not match it")
+                throw StatusError.conflict(
+                    .pod, pod.name, "the UID in the bound object reference (\(pod.uid)) does not match it")
             }
             let name = current.json[path: "spec", "serviceAccountName"]?.string ?? "default"
             guard name == serviceAccount else {

@@ -27,7 +27,8 @@ package struct PodLogRequest: Hashable, Sendable {
     package var sinceSeconds: Int?
 
     package init(
-        container: String, follow: Bool = false, previous: Bool = false, timestamps: Bool = false, tailLines: Int? = nil,
+        container: String, follow: Bool = false, previous: Bool = false, timestamps: Bool = false,
+        tailLines: Int? = nil,
         sinceSeconds: Int? = nil
     ) {
         self.container = container

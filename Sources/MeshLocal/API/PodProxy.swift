@@ -1,6 +1,6 @@
 import Foundation
-import Hummingbird
 import HTTPTypes
+import Hummingbird
 import MeshAddress
 import MeshKubernetes
 import NIOCore
@@ -36,12 +36,15 @@ struct PodProxy: Sendable {
     func respond(_ path: RequestTarget.ResourcePath, query: String?, request: Request) async throws -> Response {
         let target = try Target(path.name ?? "")
         let namespace = path.namespace ?? "default"
-        let (address, port) = path.plural == "services"
-            ? try ServiceResolution(store: api.store).endpoint(namespace: namespace, service: target.name, port: target.port)
+        let (address, port) =
+            path.plural == "services"
+            ? try ServiceResolution(store: api.store).endpoint(
+                namespace: namespace, service: target.name, port: target.port)
             : try await podAddress(namespace, target)
         let body = try await collect(request.body)
         var headers = HTTPHeaders([("host", "\(target.name):\(port)"), ("connection", "close")])
-        for field in request.headers where !Self.dropped.contains(field.name.canonicalName) && field.name.canonicalName != "authorization" {
+        for field in request.headers
+        where !Self.dropped.contains(field.name.canonicalName) && field.name.canonicalName != "authorization" {
             headers.add(name: field.name.rawName, value: field.value)
         }
         if body.readableBytes > 0 { headers.add(name: "content-length", value: String(body.readableBytes)) }
@@ -57,7 +60,8 @@ struct PodProxy: Sendable {
                         guard case .body(var piece) = part else { continue }
                         guard answer.readableBytes + piece.readableBytes <= Self.bodyLimitBytes else {
                             throw StatusError(
-                                code: 502, reason: "BadGateway", message: "the answer is longer than \(Self.bodyLimitBytes) bytes")
+                                code: 502, reason: "BadGateway",
+                                message: "the answer is longer than \(Self.bodyLimitBytes) bytes")
                         }
                         answer.writeBuffer(&piece)
                     }
@@ -69,14 +73,16 @@ struct PodProxy: Sendable {
         } catch {
             throw StatusError(
                 code: 503, reason: "ServiceUnavailable",
-                message: "error trying to reach \(path.plural) \(target.name) at \(SocketAddress(address, port)): \(error)")
+                message:
+                    "error trying to reach \(path.plural) \(target.name) at \(SocketAddress(address, port)): \(error)")
         }
     }
 
     private static func suffix(_ query: String?) -> String { query.map { "?\($0)" } ?? "" }
 
     private static let dropped: Set<String> = [
-        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade",
+        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
+        "upgrade",
         "host", "content-length", "expect",
     ]
 
@@ -92,13 +98,18 @@ struct PodProxy: Sendable {
     private func podAddress(_ namespace: String, _ target: Target) async throws -> (IPAddress, UInt16) {
         let pod = try await api.get(.pod, namespace: namespace, name: target.name)
         let ports = (pod.json[path: "spec", "containers"]?.array ?? []).flatMap { $0["ports"]?.array ?? [] }
-        let number = UInt16(target.port)
-            ?? (target.port.isEmpty ? ports.first : ports.first { $0["name"]?.string == target.port })?["containerPort"]?.int
+        let number =
+            UInt16(target.port)
+            ?? (target.port.isEmpty ? ports.first : ports.first { $0["name"]?.string == target.port })?[
+                "containerPort"]?.int
             .flatMap { UInt16(exactly: $0) } ?? (target.port.isEmpty ? 80 : nil)
         guard let number, number > 0 else {
             throw StatusError.badRequest("pod \(target.name) has no port '\(target.port)'")
         }
-        guard let address = try await access.address(of: PodReference(namespace: namespace, name: target.name, uid: pod.uid)) else {
+        guard
+            let address = try await access.address(
+                of: PodReference(namespace: namespace, name: target.name, uid: pod.uid))
+        else {
             throw StatusError(code: 503, reason: "ServiceUnavailable", message: "pod \(target.name) has no address yet")
         }
         return (address, number)
@@ -109,7 +120,8 @@ struct PodProxy: Sendable {
             return try await body.collect(upTo: Self.bodyLimitBytes)
         } catch is NIOTooManyBytesError {
             throw StatusError(
-                code: 413, reason: "RequestEntityTooLarge", message: "the body is longer than \(Self.bodyLimitBytes) bytes")
+                code: 413, reason: "RequestEntityTooLarge",
+                message: "the body is longer than \(Self.bodyLimitBytes) bytes")
         }
     }
 }

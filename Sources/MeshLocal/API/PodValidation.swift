@@ -20,9 +20,11 @@ enum PodValidation {
                 }
                 let isSidecar = container["restartPolicy"] == "Always"
                 if list == "initContainers", !isSidecar {
-                    for field in ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle"] where container[field]?.object != nil {
+                    for field in ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle"]
+                    where container[field]?.object != nil {
                         errors.append(
-                            .forbidden("\(place).\(field)", "may not be set for init containers without restartPolicy=Always"))
+                            .forbidden(
+                                "\(place).\(field)", "may not be set for init containers without restartPolicy=Always"))
                     }
                 }
             }
@@ -33,7 +35,9 @@ enum PodValidation {
             if let problem = LabelSyntax.problem(inDNSLabel: name) {
                 errors.append(.invalid("\(path).volumes[\(index)].name", .string(name), problem))
             }
-            if !seen.insert(name).inserted { errors.append(.duplicate("\(path).volumes[\(index)].name", .string(name))) }
+            if !seen.insert(name).inserted {
+                errors.append(.duplicate("\(path).volumes[\(index)].name", .string(name)))
+            }
             if (volume.object ?? [:]).filter({ $0.key != "name" && !$0.value.isNull }).count > 1 {
                 errors.append(.forbidden("\(path).volumes[\(index)]", "may not specify more than 1 volume type"))
             }
@@ -60,7 +64,8 @@ enum PodValidation {
     /// The labels of the one node.
     static func nodeLabels(_ settings: LocalAPISettings) -> [String: String] {
         [
-            "kubernetes.io/hostname": settings.nodeName, "kubernetes.io/os": "linux", "kubernetes.io/arch": architecture,
+            "kubernetes.io/hostname": settings.nodeName, "kubernetes.io/os": "linux",
+            "kubernetes.io/arch": architecture,
             "node.kubernetes.io/platform": "apus",
         ]
     }
@@ -108,7 +113,8 @@ enum PodValidation {
                 errors.append(.invalid("\(path).env[\(index)].value", value, "must be a text; put it in quotes"))
             }
             if variable["valueFrom"]?.object != nil, variable["value"]?.string?.isEmpty == false {
-                errors.append(.invalid("\(path).env[\(index)].valueFrom", nil, "may not be specified when `value` is not empty"))
+                errors.append(
+                    .invalid("\(path).env[\(index)].valueFrom", nil, "may not be specified when `value` is not empty"))
             }
         }
         for (index, mount) in (container["volumeMounts"]?.array ?? []).enumerated() {
@@ -116,17 +122,21 @@ enum PodValidation {
             if !volumes.contains(volume) {
                 errors.append(
                     FieldError(
-                        path: "\(path).volumeMounts[\(index)].name", reason: .invalid, message: "Not found: \"\(volume)\""))
+                        path: "\(path).volumeMounts[\(index)].name", reason: .invalid,
+                        message: "Not found: \"\(volume)\""))
             }
             let target = mount["mountPath"]?.string ?? ""
             if target.isEmpty {
                 errors.append(.required("\(path).volumeMounts[\(index)].mountPath"))
             } else if target.split(separator: "/").contains("..") {
-                errors.append(.invalid("\(path).volumeMounts[\(index)].mountPath", .string(target), "must not contain '..'"))
+                errors.append(
+                    .invalid("\(path).volumeMounts[\(index)].mountPath", .string(target), "must not contain '..'"))
             }
         }
         for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
-            if let value = container[probe], value.object != nil { errors += self.probe(value, "\(path).\(probe)", probe) }
+            if let value = container[probe], value.object != nil {
+                errors += self.probe(value, "\(path).\(probe)", probe)
+            }
         }
         return errors
     }
@@ -136,7 +146,8 @@ enum PodValidation {
         let handlers = ["httpGet", "tcpSocket", "grpc", "exec"].filter { probe[$0]?.object != nil }
         if handlers.isEmpty { errors.append(.required(path, "must specify a handler type")) }
         if handlers.count > 1 { errors.append(.forbidden(path, "may not specify more than 1 handler type")) }
-        for field in ["initialDelaySeconds", "periodSeconds", "timeoutSeconds", "successThreshold", "failureThreshold"] {
+        for field in ["initialDelaySeconds", "periodSeconds", "timeoutSeconds", "successThreshold", "failureThreshold"]
+        {
             errors += Validation.count(probe[field], "\(path).\(field)")
         }
         if kind != "readinessProbe", let threshold = probe["successThreshold"]?.int, threshold != 1 {
@@ -144,7 +155,8 @@ enum PodValidation {
         }
         for handler in ["httpGet", "tcpSocket", "grpc"] where probe[handler]?.object != nil {
             switch probe[handler]?["port"] {
-            case .string(let name) where handler != "grpc": errors += Validation.portName(name, "\(path).\(handler).port")
+            case .string(let name) where handler != "grpc":
+                errors += Validation.portName(name, "\(path).\(handler).port")
             case let port: errors += Validation.portNumber(port, "\(path).\(handler).port")
             }
         }

@@ -52,7 +52,8 @@ package enum RequestTarget: Hashable, Sendable {
         case "openapi" where words.count == 5 && words[1] == "v3" && words[2] == "apis":
             self = .openAPIDocument(group: words[3], version: words[4])
         case "api" where words.count == 1: self = .coreVersions
-        case "api": self = Self.within(group: "", version: words[1], parts.dropFirst(2), endsInSlash: path.hasSuffix("/"))
+        case "api":
+            self = Self.within(group: "", version: words[1], parts.dropFirst(2), endsInSlash: path.hasSuffix("/"))
         case "apis" where words.count == 1: self = .groups
         case "apis" where words.count == 2: self = .group(words[1])
         case "apis":

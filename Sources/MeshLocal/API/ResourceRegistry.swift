@@ -10,7 +10,9 @@ struct ServedKind: Sendable {
     var hasGeneration: Bool
     /// Only created, and answered at once: a review.
     var isVirtual = false
-    var verbs: [String] { isVirtual ? ["create"] : ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"] }
+    var verbs: [String] {
+        isVirtual ? ["create"] : ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+    }
     var categories: [String] = []
     var singular: String
     /// The rest is for kinds that a CustomResourceDefinition declares.
@@ -18,7 +20,10 @@ struct ServedKind: Sendable {
     var columns: [PrinterColumn] = []
     var isCustom = false
 
-    init(_ kind: ResourceKind, hasStatus: Bool = false, hasGeneration: Bool = false, isVirtual: Bool = false, categories: [String] = []) {
+    init(
+        _ kind: ResourceKind, hasStatus: Bool = false, hasGeneration: Bool = false, isVirtual: Bool = false,
+        categories: [String] = []
+    ) {
         self.kind = kind
         self.hasStatus = hasStatus
         self.hasGeneration = hasGeneration
@@ -135,6 +140,7 @@ final class ResourceRegistry: Sendable {
 
 extension ResourceKind {
     static let selfSubjectAccessReview = ResourceKind(
-        group: "authorization.k8s.io", version: "v1", kind: "SelfSubjectAccessReview", plural: "selfsubjectaccessreviews",
+        group: "authorization.k8s.io", version: "v1", kind: "SelfSubjectAccessReview",
+        plural: "selfsubjectaccessreviews",
         isNamespaced: false)
 }

@@ -20,8 +20,11 @@ package final class ServiceAddresses: Sendable {
     /// From an IPv4 subnet of /8 to /28 in CIDR notation.
     package init(subnet: String) throws {
         let parts = subnet.split(separator: "/", omittingEmptySubsequences: false)
-        guard parts.count == 2, let base = IPAddress(parts[0])?.v4, let length = UInt32(parts[1]), (8...28).contains(length) else {
-            throw StatusError.badRequest("service subnet '\(subnet)': expected an IPv4 subnet from /8 to /28, such as 10.96.0.0/16")
+        guard parts.count == 2, let base = IPAddress(parts[0])?.v4, let length = UInt32(parts[1]),
+            (8...28).contains(length)
+        else {
+            throw StatusError.badRequest(
+                "service subnet '\(subnet)': expected an IPv4 subnet from /8 to /28, such as 10.96.0.0/16")
         }
         let size = UInt32(1) << (32 - length)
         first = base & ~(size - 1)

@@ -30,13 +30,16 @@ package struct ServingCertificate: Sendable {
             return try Data((key.pemRepresentation + "\n" + certificate.serializeAsPEM().pemString + "\n").utf8)
         }
         let documents = try PEMDocument.parseMultiple(pemString: String(decoding: kept, as: UTF8.self))
-        guard documents.count == 2 else { throw StoreError.database("the kept authority is damaged; start with another --data-dir") }
+        guard documents.count == 2 else {
+            throw StoreError.database("the kept authority is damaged; start with another --data-dir")
+        }
         let authorityKey = try P256.Signing.PrivateKey(pemRepresentation: documents[0].pemString)
         let authority = try Certificate(pemDocument: documents[1])
         let key = P256.Signing.PrivateKey()
         let identifiers = names.map { GeneralName.dnsName($0) } + addresses.map { .ipAddress(Self.octets($0)) }
         let certificate = try Self.issue(
-            subject: try DistinguishedName { CommonName("kubernetes") }, issuer: authority.subject, publicKey: key.publicKey,
+            subject: try DistinguishedName { CommonName("kubernetes") }, issuer: authority.subject,
+            publicKey: key.publicKey,
             signedBy: authorityKey, from: now, years: 1,
             extensions: Certificate.Extensions {
                 Critical(BasicConstraints.notCertificateAuthority)

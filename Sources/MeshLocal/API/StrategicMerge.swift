@@ -35,9 +35,11 @@ package enum StrategicMerge {
 
     /// The member that tells the elements of a list apart, for lists whose elements have one.
     private static let keys: [String: [String]] = [
-        "containers": ["name"], "initContainers": ["name"], "volumes": ["name"], "env": ["name"], "volumeMounts": ["mountPath"],
+        "containers": ["name"], "initContainers": ["name"], "volumes": ["name"], "env": ["name"],
+        "volumeMounts": ["mountPath"],
         "ports": ["containerPort", "port"], "conditions": ["type"], "ownerReferences": ["uid"], "hostAliases": ["ip"],
-        "imagePullSecrets": ["name"], "secrets": ["name"], "webhooks": ["name"], "topologySpreadConstraints": ["topologyKey"],
+        "imagePullSecrets": ["name"], "secrets": ["name"], "webhooks": ["name"],
+        "topologySpreadConstraints": ["topologyKey"],
     ]
     private static let sets: Set<String> = ["finalizers"]
 
@@ -56,7 +58,8 @@ package enum StrategicMerge {
         for (name, value) in members where !name.hasPrefix("$") {
             switch value {
             case .null: result[name] = nil
-            case .array(let elements): result[name] = list(elements, into: result[name]?.array ?? [], name, depth: depth)
+            case .array(let elements):
+                result[name] = list(elements, into: result[name]?.array ?? [], name, depth: depth)
             case .object: result[name] = merge(value, into: result[name] ?? [:], depth: depth + 1)
             default: result[name] = value
             }
@@ -68,14 +71,18 @@ package enum StrategicMerge {
         }
         for (name, value) in members where name.hasPrefix("$setElementOrder/") {
             let list = String(name.dropFirst("$setElementOrder/".count))
-            if let elements = result[list]?.array { result[list] = .array(ordered(elements, by: value.array ?? [], list)) }
+            if let elements = result[list]?.array {
+                result[list] = .array(ordered(elements, by: value.array ?? [], list))
+            }
         }
         return .object(result)
     }
 
     private static func list(_ patch: [JSONValue], into target: [JSONValue], _ name: String, depth: Int) -> JSONValue {
         if sets.contains(name) { return .array(target + patch.filter { !target.contains($0) }) }
-        guard let candidates = keys[name], let key = candidates.first(where: { key in patch.contains { $0[key] != nil } }) else {
+        guard let candidates = keys[name],
+            let key = candidates.first(where: { key in patch.contains { $0[key] != nil } })
+        else {
             return .array(patch)
         }
         if patch.contains(where: { $0["$patch"] == "replace" }) {

@@ -23,7 +23,8 @@ package struct StructuralSchema: Hashable, Sendable {
         case .object(var members):
             let properties = schema["properties"]?.object ?? [:]
             let additional = schema["additionalProperties"]
-            let keepsUnknown = schema["x-kubernetes-preserve-unknown-fields"]?.bool == true || additional?.bool == true
+            let keepsUnknown =
+                schema["x-kubernetes-preserve-unknown-fields"]?.bool == true || additional?.bool == true
                 || schema["x-kubernetes-embedded-resource"]?.bool == true
             for (name, member) in members {
                 if isRoot, ["apiVersion", "kind", "metadata"].contains(name) { continue }
@@ -69,7 +70,9 @@ package struct StructuralSchema: Hashable, Sendable {
         guard depth < depthLimit, errors.count < 32 else { return }
         if value.isNull, schema["nullable"]?.bool == true { return }
         if schema["x-kubernetes-int-or-string"]?.bool == true {
-            if value.int == nil, value.string == nil { errors.append(.invalid(path, value, "must be an integer or a string")) }
+            if value.int == nil, value.string == nil {
+                errors.append(.invalid(path, value, "must be an integer or a string"))
+            }
             return
         }
         if let type = schema["type"]?.string, !isType(value, type) {
@@ -77,7 +80,9 @@ package struct StructuralSchema: Hashable, Sendable {
             return
         }
         if let values = schema["enum"]?.array, !values.contains(value) {
-            errors.append(.notSupported(path, value, values.compactMap { $0.string ?? String(decoding: $0.data(), as: UTF8.self) }))
+            errors.append(
+                .notSupported(
+                    path, value, values.compactMap { $0.string ?? String(decoding: $0.data(), as: UTF8.self) }))
         }
         checkRange(value, schema, path, &errors)
         switch value {
@@ -93,7 +98,9 @@ package struct StructuralSchema: Hashable, Sendable {
             }
         case .array(let elements):
             guard let items = schema["items"] else { return }
-            for (index, element) in elements.enumerated() { check(element, items, "\(path)[\(index)]", depth + 1, &errors) }
+            for (index, element) in elements.enumerated() {
+                check(element, items, "\(path)[\(index)]", depth + 1, &errors)
+            }
         default:
             return
         }
@@ -109,7 +116,8 @@ package struct StructuralSchema: Hashable, Sendable {
 
     private static func isType(_ value: JSONValue, _ type: String) -> Bool {
         switch (type, value) {
-        case ("object", .object), ("array", .array), ("string", .string), ("boolean", .bool), ("number", .int), ("number", .double),
+        case ("object", .object), ("array", .array), ("string", .string), ("boolean", .bool), ("number", .int),
+            ("number", .double),
             ("integer", .int):
             true
         case ("integer", .double): value.int != nil
@@ -117,7 +125,9 @@ package struct StructuralSchema: Hashable, Sendable {
         }
     }
 
-    private static func checkRange(_ value: JSONValue, _ schema: JSONValue, _ path: String, _ errors: inout [FieldError]) {
+    private static func checkRange(
+        _ value: JSONValue, _ schema: JSONValue, _ path: String, _ errors: inout [FieldError]
+    ) {
         func number(_ value: JSONValue?) -> Double? {
             switch value {
             case .int(let value): Double(value)
@@ -130,13 +140,15 @@ package struct StructuralSchema: Hashable, Sendable {
             if let least = number(schema["minimum"]) {
                 let excluded = schema["exclusiveMinimum"]?.bool == true
                 if excluded ? actual <= least : actual < least {
-                    errors.append(.invalid(path, value, "must be greater than \(excluded ? "" : "or equal to ")\(shown(least))"))
+                    errors.append(
+                        .invalid(path, value, "must be greater than \(excluded ? "" : "or equal to ")\(shown(least))"))
                 }
             }
             if let most = number(schema["maximum"]) {
                 let excluded = schema["exclusiveMaximum"]?.bool == true
                 if excluded ? actual >= most : actual > most {
-                    errors.append(.invalid(path, value, "must be less than \(excluded ? "" : "or equal to ")\(shown(most))"))
+                    errors.append(
+                        .invalid(path, value, "must be less than \(excluded ? "" : "or equal to ")\(shown(most))"))
                 }
             }
         }
@@ -145,15 +157,21 @@ package struct StructuralSchema: Hashable, Sendable {
                 errors.append(.invalid(path, value, "must have at least \(least) characters"))
             }
             if let most = limit("maxLength"), text.unicodeScalars.count > most {
-                errors.append(FieldError(path: path, reason: .tooLong, message: "Too long: may not be more than \(most) characters"))
+                errors.append(
+                    FieldError(
+                        path: path, reason: .tooLong, message: "Too long: may not be more than \(most) characters"))
             }
             if let pattern = schema["pattern"]?.string, !SchemaPattern.matches(text, pattern) {
                 errors.append(.invalid(path, value, "must match the pattern \(pattern)"))
             }
         }
         if let count = value.array?.count {
-            if let least = limit("minItems"), count < least { errors.append(.invalid(path, value, "must have at least \(least) items")) }
-            if let most = limit("maxItems"), count > most { errors.append(.invalid(path, value, "must have at most \(most) items")) }
+            if let least = limit("minItems"), count < least {
+                errors.append(.invalid(path, value, "must have at least \(least) items"))
+            }
+            if let most = limit("maxItems"), count > most {
+                errors.append(.invalid(path, value, "must have at most \(most) items"))
+            }
         }
         if let count = value.object?.count {
             if let least = limit("minProperties"), count < least {
@@ -176,7 +194,9 @@ enum SchemaPattern {
     static let textLimit = 16_384
 
     static func matches(_ text: String, _ pattern: String) -> Bool {
-        guard text.utf8.count <= textLimit, let expression = try? NSRegularExpression(pattern: pattern) else { return false }
+        guard text.utf8.count <= textLimit, let expression = try? NSRegularExpression(pattern: pattern) else {
+            return false
+        }
         return expression.firstMatch(in: text, range: NSRange(text.startIndex..., in: text)) != nil
     }
 }

@@ -35,7 +35,8 @@ final class TokenAuthority: Sendable {
         ]
         if let pod = request.pod { bound["pod"] = ["name": .string(pod.name), "uid": .string(pod.uid)] }
         let claims: JSONValue = [
-            "iss": .string(issuer), "sub": .string("system:serviceaccount:\(request.namespace):\(request.serviceAccount)"),
+            "iss": .string(issuer),
+            "sub": .string("system:serviceaccount:\(request.namespace):\(request.serviceAccount)"),
             "aud": .array(request.audiences.map { .string($0) }), "iat": .int(now.seconds), "nbf": .int(now.seconds),
             "exp": .int(expires.seconds), "jti": .string(UUID().uuidString.lowercased()), "kubernetes.io": bound,
         ]
@@ -62,7 +63,9 @@ final class TokenAuthority: Sendable {
             key.publicKey.isValidSignature(parsed, for: Data("\(parts[0]).\(parts[1])".utf8)),
             let claims = try? JSONValue(parsing: Data(payload))
         else { throw Refusal(description: "the token was not signed by this platform") }
-        guard let expires = claims["exp"]?.int, now.seconds < expires else { throw Refusal(description: "the token has expired") }
+        guard let expires = claims["exp"]?.int, now.seconds < expires else {
+            throw Refusal(description: "the token has expired")
+        }
         let intended = claims["aud"]?.array?.compactMap(\.string) ?? []
         let matching = audiences.filter(intended.contains)
         guard !matching.isEmpty else {
@@ -80,7 +83,9 @@ final class TokenAuthority: Sendable {
             groups: ["system:serviceaccounts", "system:serviceaccounts:\(namespace)", "system:authenticated"])
         if let id = claims["jti"]?.string { user.extra["authentication.kubernetes.io/credential-id"] = ["JTI=\(id)"] }
         if let pod = bound?["pod"] {
-            guard let name = pod["name"]?.string, let podUID = pod["uid"]?.string, stored(.pod, namespace, name)?.uid == podUID else {
+            guard let name = pod["name"]?.string, let podUID = pod["uid"]?.string,
+                stored(.pod, namespace, name)?.uid == podUID
+            else {
                 throw Refusal(description: "the pod that the token is bound to no longer exists")
             }
             user.extra["authentication.kubernetes.io/pod-name"] = [name]

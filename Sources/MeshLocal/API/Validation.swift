@@ -29,7 +29,10 @@ enum Validation {
         } else if let problem = nameProblem(name, kind) {
             errors.append(.invalid("metadata.name", .string(name), problem))
         }
-        for (field, value) in [("labels", object.json[path: "metadata", "labels"]), ("annotations", object.json[path: "metadata", "annotations"])] {
+        for (field, value) in [
+            ("labels", object.json[path: "metadata", "labels"]),
+            ("annotations", object.json[path: "metadata", "annotations"]),
+        ] {
             guard let value, !value.isNull else { continue }
             guard let members = value.object else {
                 errors.append(.invalid("metadata.\(field)", value, "must be an object of texts"))
@@ -44,7 +47,8 @@ enum Validation {
                 }
             }
             if references.filter({ $0["controller"]?.bool == true }).count > 1 {
-                errors.append(.invalid("metadata.ownerReferences", nil, "only one reference can have controller set to true"))
+                errors.append(
+                    .invalid("metadata.ownerReferences", nil, "only one reference can have controller set to true"))
             }
         }
         return errors
@@ -53,9 +57,11 @@ enum Validation {
     static func nameProblem(_ name: String, _ kind: ResourceKind) -> String? {
         switch kind.storageName {
         case "namespaces": LabelSyntax.problem(inDNSLabel: name)
-        case "services": LabelSyntax.problem(inDNSLabel: name) ?? (name.first?.isLetter == true ? nil : "must begin with a letter")
+        case "services":
+            LabelSyntax.problem(inDNSLabel: name) ?? (name.first?.isLetter == true ? nil : "must begin with a letter")
         case let resource where resource.hasSuffix("rbac.authorization.k8s.io"):
-            name.contains("/") || name.contains("%") || name == "." || name == ".." ? "must be usable as a part of a path" : nil
+            name.contains("/") || name.contains("%") || name == "." || name == ".."
+                ? "must be usable as a part of a path" : nil
         default: LabelSyntax.problem(inSubdomain: name)
         }
     }
@@ -91,7 +97,9 @@ enum Validation {
                 errors.append(.required("spec.selector"))
             } else if !selector.matches(template.compactMapValues(\.string)) {
                 errors.append(
-                    .invalid("spec.template.metadata.labels", .object(template), "`selector` does not match template `labels`"))
+                    .invalid(
+                        "spec.template.metadata.labels", .object(template),
+                        "`selector` does not match template `labels`"))
             }
         } else {
             errors.append(.required("spec.selector", "a label selector with matchLabels or matchExpressions"))
@@ -116,7 +124,8 @@ enum Validation {
         case "Recreate":
             if strategy?["rollingUpdate"]?.object != nil {
                 errors.append(
-                    .forbidden("spec.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'"))
+                    .forbidden("spec.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'")
+                )
             }
         default:
             errors.append(.notSupported("spec.strategy.type", strategy?["type"], ["Recreate", "RollingUpdate"]))
@@ -127,7 +136,8 @@ enum Validation {
     private static func job(_ object: KubernetesObject, _ settings: LocalAPISettings) -> [FieldError] {
         var errors: [FieldError] = []
         let spec = object.json["spec"]
-        for field in ["parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"] {
+        for field in ["parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"]
+        {
             errors += count(spec?[field], "spec.\(field)")
         }
         if spec?["completionMode"] != "NonIndexed" {
@@ -140,7 +150,9 @@ enum Validation {
         return errors + podTemplate(object, settings, policies: ["Never", "OnFailure"])
     }
 
-    private static func podTemplate(_ object: KubernetesObject, _ settings: LocalAPISettings, policies: [String]) -> [FieldError] {
+    private static func podTemplate(_ object: KubernetesObject, _ settings: LocalAPISettings, policies: [String])
+        -> [FieldError]
+    {
         let template = object.json[path: "spec", "template"]
         guard template?["spec"]?.object != nil else { return [.required("spec.template.spec")] }
         var errors = PodValidation.spec(template?["spec"], "spec.template.spec", settings, isTemplate: true)
@@ -161,16 +173,20 @@ enum Validation {
         let spec = object.json["spec"]
         let type = spec?["type"]?.string ?? ""
         if !["ClusterIP", "ExternalName", "NodePort", "LoadBalancer"].contains(type) {
-            errors.append(.notSupported("spec.type", spec?["type"], ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]))
+            errors.append(
+                .notSupported("spec.type", spec?["type"], ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]))
         } else if type == "NodePort" || type == "LoadBalancer" {
             errors.append(.forbidden("spec.type", "\(type) is not supported by apus up; use ClusterIP"))
         }
-        if type == "ExternalName", (spec?["externalName"]?.string ?? "").isEmpty { errors.append(.required("spec.externalName")) }
+        if type == "ExternalName", (spec?["externalName"]?.string ?? "").isEmpty {
+            errors.append(.required("spec.externalName"))
+        }
         if let members = spec?["selector"]?.object { errors += labels(members, "spec.selector", checksValues: true) }
         if let affinity = spec?["sessionAffinity"], affinity != "None", affinity != "ClientIP" {
             errors.append(.notSupported("spec.sessionAffinity", affinity, ["ClientIP", "None"]))
         }
-        for field in ["externalIPs", "loadBalancerIP", "loadBalancerSourceRanges"] where spec?[field] != nil && spec?[field] != .array([]) {
+        for field in ["externalIPs", "loadBalancerIP", "loadBalancerSourceRanges"]
+        where spec?[field] != nil && spec?[field] != .array([]) {
             errors.append(.forbidden("spec.\(field)", "apus up does not support this field; remove it"))
         }
         let ports = spec?["ports"]?.array ?? []
@@ -191,9 +207,12 @@ enum Validation {
             if !["TCP", "UDP", "SCTP"].contains(transport) {
                 errors.append(.notSupported("\(path).protocol", port["protocol"], ["SCTP", "TCP", "UDP"]))
             }
-            if !numbers.insert("\(port["port"]?.int ?? 0)/\(transport)").inserted { errors.append(.duplicate(path, port)) }
+            if !numbers.insert("\(port["port"]?.int ?? 0)/\(transport)").inserted {
+                errors.append(.duplicate(path, port))
+            }
             if port["nodePort"]?.int ?? 0 != 0 {
-                errors.append(.forbidden("\(path).nodePort", "may only be used when `type` is 'NodePort' or 'LoadBalancer'"))
+                errors.append(
+                    .forbidden("\(path).nodePort", "may only be used when `type` is 'NodePort' or 'LoadBalancer'"))
             }
             switch port["targetPort"] {
             case .string(let text): errors += portName(text, "\(path).targetPort")
@@ -210,13 +229,18 @@ enum Validation {
             errors.append(.notSupported("addressType", type, ["FQDN", "IPv4", "IPv6"]))
         }
         let endpoints = object.json["endpoints"]?.array ?? []
-        if endpoints.count > 1000 { errors.append(.invalid("endpoints", .int(Int64(endpoints.count)), "must have at most 1000 items")) }
+        if endpoints.count > 1000 {
+            errors.append(.invalid("endpoints", .int(Int64(endpoints.count)), "must have at most 1000 items"))
+        }
         for (index, endpoint) in endpoints.enumerated() {
             let addresses = endpoint["addresses"]?.array ?? []
             if addresses.isEmpty { errors.append(.required("endpoints[\(index)].addresses")) }
             for (place, address) in addresses.enumerated() where type != "FQDN" {
                 guard let parsed = IPAddress(address.string ?? ""), parsed.isV4 == (type == "IPv4") else {
-                    errors.append(.invalid("endpoints[\(index)].addresses[\(place)]", address, "must be an address of type \(type?.string ?? "")"))
+                    errors.append(
+                        .invalid(
+                            "endpoints[\(index)].addresses[\(place)]", address,
+                            "must be an address of type \(type?.string ?? "")"))
                     continue
                 }
             }
@@ -238,10 +262,15 @@ enum Validation {
                 continue
             }
             for (key, value) in members.sorted(by: { $0.key < $1.key }) {
-                let isValid = !key.isEmpty && key.utf8.count <= 253 && key != "." && key != ".."
-                    && key.utf8.allSatisfy { ($0 | 0x20) >= 97 && ($0 | 0x20) <= 122 || (48...57).contains($0) || $0 == 45 || $0 == 46 || $0 == 95 }
+                let isValid =
+                    !key.isEmpty && key.utf8.count <= 253 && key != "." && key != ".."
+                    && key.utf8.allSatisfy {
+                        ($0 | 0x20) >= 97 && ($0 | 0x20) <= 122 || (48...57).contains($0) || $0 == 45 || $0 == 46
+                            || $0 == 95
+                    }
                 if !isValid {
-                    errors.append(.invalid("\(field)[\(key)]", .string(key), "must consist of letters, digits, '-', '_' or '.'"))
+                    errors.append(
+                        .invalid("\(field)[\(key)]", .string(key), "must consist of letters, digits, '-', '_' or '.'"))
                 }
                 guard let text = value.string else {
                     errors.append(.invalid("\(field)[\(key)]", value, "must be a text; put it in quotes"))
@@ -261,21 +290,30 @@ enum Validation {
             let path = "webhooks[\(index)]"
             let name = webhook["name"]?.string ?? ""
             if name.split(separator: ".").count < 3 {
-                errors.append(.invalid("\(path).name", webhook["name"], "should be a domain with at least three segments separated by dots"))
+                errors.append(
+                    .invalid(
+                        "\(path).name", webhook["name"],
+                        "should be a domain with at least three segments separated by dots"))
             }
             let hasURL = webhook[path: "clientConfig", "url"]?.string != nil
             let hasService = webhook[path: "clientConfig", "service"]?.object != nil
-            if hasURL == hasService { errors.append(.required("\(path).clientConfig", "exactly one of url or service is required")) }
+            if hasURL == hasService {
+                errors.append(.required("\(path).clientConfig", "exactly one of url or service is required"))
+            }
             if hasURL, webhook[path: "clientConfig", "url"]?.string?.hasPrefix("https://") != true {
-                errors.append(.invalid("\(path).clientConfig.url", webhook[path: "clientConfig", "url"], "must begin with https://"))
+                errors.append(
+                    .invalid(
+                        "\(path).clientConfig.url", webhook[path: "clientConfig", "url"], "must begin with https://"))
             }
             if hasService {
-                for field in ["name", "namespace"] where (webhook[path: "clientConfig", "service", field]?.string ?? "").isEmpty {
+                for field in ["name", "namespace"]
+                where (webhook[path: "clientConfig", "service", field]?.string ?? "").isEmpty {
                     errors.append(.required("\(path).clientConfig.service.\(field)"))
                 }
             }
             if webhook["admissionReviewVersions"]?.array?.contains("v1") != true {
-                errors.append(.invalid("\(path).admissionReviewVersions", webhook["admissionReviewVersions"], "must include v1"))
+                errors.append(
+                    .invalid("\(path).admissionReviewVersions", webhook["admissionReviewVersions"], "must include v1"))
             }
             if !["None", "NoneOnDryRun"].contains(webhook["sideEffects"]?.string ?? "") {
                 errors.append(.notSupported("\(path).sideEffects", webhook["sideEffects"], ["None", "NoneOnDryRun"]))
@@ -284,7 +322,8 @@ enum Validation {
                 errors.append(.notSupported("\(path).failurePolicy", webhook["failurePolicy"], ["Fail", "Ignore"]))
             }
             if !["Never", "IfNeeded"].contains(webhook["reinvocationPolicy"]?.string ?? "") {
-                errors.append(.notSupported("\(path).reinvocationPolicy", webhook["reinvocationPolicy"], ["IfNeeded", "Never"]))
+                errors.append(
+                    .notSupported("\(path).reinvocationPolicy", webhook["reinvocationPolicy"], ["IfNeeded", "Never"]))
             }
             if !(1...30).contains(webhook["timeoutSeconds"]?.int ?? 0) {
                 errors.append(.invalid("\(path).timeoutSeconds", webhook["timeoutSeconds"], "must be between 1 and 30"))
@@ -293,7 +332,8 @@ enum Validation {
                 errors.append(.forbidden("\(path).matchConditions", "apus up does not support this field; remove it"))
             }
             for (place, rule) in (webhook["rules"]?.array ?? []).enumerated() {
-                for field in ["apiGroups", "apiVersions", "operations", "resources"] where (rule[field]?.array ?? []).isEmpty {
+                for field in ["apiGroups", "apiVersions", "operations", "resources"]
+                where (rule[field]?.array ?? []).isEmpty {
                     errors.append(.required("\(path).rules[\(place)].\(field)"))
                 }
             }
@@ -321,13 +361,22 @@ enum Validation {
 
     /// An IANA service name (RFC 6335 §5.1), in lower case.
     static func portName(_ name: String, _ path: String) -> [FieldError] {
-        let isValid = LabelSyntax.problem(inDNSLabel: name, limit: 15) == nil && name.contains(where: \.isLetter) && !name.contains("--")
+        let isValid =
+            LabelSyntax.problem(inDNSLabel: name, limit: 15) == nil && name.contains(where: \.isLetter)
+            && !name.contains("--")
         return isValid
-            ? [] : [.invalid(path, .string(name), "must have at most 15 lower-case letters, digits and single '-', one letter at least")]
+            ? []
+            : [
+                .invalid(
+                    path, .string(name),
+                    "must have at most 15 lower-case letters, digits and single '-', one letter at least")
+            ]
     }
 
     private static func proportion(_ value: JSONValue?) -> Int? {
-        guard let parsed: IntOrString = try? value?.decoded(), let scaled = parsed.scaled(of: 100, roundUp: true), scaled >= 0 else {
+        guard let parsed: IntOrString = try? value?.decoded(), let scaled = parsed.scaled(of: 100, roundUp: true),
+            scaled >= 0
+        else {
             return nil
         }
         return scaled

@@ -17,8 +17,11 @@ final class MutatingAdmission: Sendable {
 
     /// The object as the webhooks leave it. A webhook that asked for it is called once more when a later one changed the object.
     func admit(_ request: AdmissionRequest) async throws -> WriteResult {
-        let labels = request.namespace.flatMap { store.object(ObjectKey(.namespace, namespace: nil, name: $0))?.object.labels }
-        let webhooks = store.objects(of: ResourceKind.mutatingWebhookConfiguration.storageName).objects.flatMap { stored in
+        let labels = request.namespace.flatMap {
+            store.object(ObjectKey(.namespace, namespace: nil, name: $0))?.object.labels
+        }
+        let webhooks = store.objects(of: ResourceKind.mutatingWebhookConfiguration.storageName).objects.flatMap {
+            stored in
             (stored.object.json["webhooks"]?.array ?? []).compactMap(AdmissionWebhook.init)
         }.filter { $0.matches(request, namespaceLabels: labels) }
         var result = WriteResult(object: request.object)
@@ -34,7 +37,9 @@ final class MutatingAdmission: Sendable {
         return result
     }
 
-    private func call(_ webhook: AdmissionWebhook, _ request: AdmissionRequest, _ result: inout WriteResult) async throws {
+    private func call(_ webhook: AdmissionWebhook, _ request: AdmissionRequest, _ result: inout WriteResult)
+        async throws
+    {
         let answer: JSONValue
         let uid = UUID().uuidString.lowercased()
         do {
@@ -46,7 +51,8 @@ final class MutatingAdmission: Sendable {
             }
             throw StatusError.internalError("failed calling webhook \"\(webhook.name)\": \(error)")
         }
-        result.warnings += answer["warnings"]?.array?.prefix(16).compactMap(\.string).map { String($0.prefix(256)) } ?? []
+        result.warnings +=
+            answer["warnings"]?.array?.prefix(16).compactMap(\.string).map { String($0.prefix(256)) } ?? []
         guard answer["allowed"]?.bool == true else { throw denial(webhook, answer["status"]) }
         guard let text = answer["patch"]?.string else { return }
         do {
@@ -57,7 +63,8 @@ final class MutatingAdmission: Sendable {
             guard patched.object != nil else { throw PatchError("the patch leaves no object") }
             result.object = KubernetesObject(patched)
         } catch {
-            throw StatusError.internalError("webhook \"\(webhook.name)\" answered with a patch that cannot be applied: \(error)")
+            throw StatusError.internalError(
+                "webhook \"\(webhook.name)\" answered with a patch that cannot be applied: \(error)")
         }
     }
 
@@ -76,7 +83,8 @@ final class MutatingAdmission: Sendable {
         _ webhook: AdmissionWebhook, _ request: AdmissionRequest, object: KubernetesObject, uid: String
     ) async throws -> JSONValue {
         let kind: JSONValue = [
-            "group": .string(request.kind.group), "version": .string(request.kind.version), "kind": .string(request.kind.kind),
+            "group": .string(request.kind.group), "version": .string(request.kind.version),
+            "kind": .string(request.kind.kind),
         ]
         let resource: JSONValue = [
             "group": .string(request.kind.group), "version": .string(request.kind.version),
@@ -84,7 +92,8 @@ final class MutatingAdmission: Sendable {
         ]
         var body: JSONValue = [
             "uid": .string(uid), "kind": kind, "resource": resource, "requestKind": kind, "requestResource": resource,
-            "name": .string(request.name), "operation": .string(request.operation.rawValue), "userInfo": request.user.json,
+            "name": .string(request.name), "operation": .string(request.operation.rawValue),
+            "userInfo": request.user.json,
             "object": request.operation == .delete ? .null : object.json, "oldObject": request.oldObject?.json ?? .null,
             "dryRun": .bool(request.isDryRun), "options": .null,
         ]
@@ -104,12 +113,15 @@ final class MutatingAdmission: Sendable {
             throw AdmissionFailure("expected an AdmissionReview of admission.k8s.io/v1")
         }
         guard let response = answer["response"], response["uid"]?.string == uid else {
-            throw AdmissionFailure("expected response.uid=\"\(uid)\", got \"\(answer["response"]?["uid"]?.string ?? "")\"")
+            throw AdmissionFailure(
+                "expected response.uid=\"\(uid)\", got \"\(answer["response"]?["uid"]?.string ?? "")\"")
         }
         return response
     }
 
-    private static func post(_ payload: ByteBuffer, to destination: Destination, timeoutSeconds: Int) async throws -> JSONValue {
+    private static func post(_ payload: ByteBuffer, to destination: Destination, timeoutSeconds: Int) async throws
+        -> JSONValue
+    {
         var headers = HTTPHeaders([
             ("host", destination.host), ("content-type", "application/json"), ("accept", "application/json"),
             ("connection", "close"), ("user-agent", "apus-admission"),
@@ -117,7 +129,8 @@ final class MutatingAdmission: Sendable {
         headers.add(name: "content-length", value: String(payload.readableBytes))
         let separator = destination.path.contains("?") ? "&" : "?"
         let head = HTTPRequestHead(
-            version: .http1_1, method: .POST, uri: "\(destination.path)\(separator)timeout=\(timeoutSeconds)s", headers: headers)
+            version: .http1_1, method: .POST, uri: "\(destination.path)\(separator)timeout=\(timeoutSeconds)s",
+            headers: headers)
         return try await destination.exchange.perform(head, body: payload) { head, parts in
             var body = ByteBuffer()
             while let part = try await parts.next() {
@@ -147,19 +160,24 @@ final class MutatingAdmission: Sendable {
         switch webhook.target {
         case .service(let namespace, let name, let path, let port):
             let host = "\(name).\(namespace).svc"
-            let (address, target) = try ServiceResolution(store: store).endpoint(namespace: namespace, service: name, port: port)
+            let (address, target) = try ServiceResolution(store: store).endpoint(
+                namespace: namespace, service: name, port: port)
             return Destination(
                 exchange: HTTPExchange(
                     address: address, port: target, security: .verified(name: host, authorities: webhook.authorities)),
                 host: "\(host):\(port)", path: path)
         case .url(let text):
-            guard let components = URLComponents(string: text), components.scheme == "https", let host = components.host else {
+            guard let components = URLComponents(string: text), components.scheme == "https", let host = components.host
+            else {
                 throw AdmissionFailure("'\(text)' is not an https URL")
             }
             let bare = host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host
-            guard let port = UInt16(exactly: components.port ?? 443) else { throw AdmissionFailure("'\(text)' has no valid port") }
+            guard let port = UInt16(exactly: components.port ?? 443) else {
+                throw AdmissionFailure("'\(text)' has no valid port")
+            }
             guard let address = IPAddress(bare) ?? (bare == "localhost" ? .loopback4 : nil) else {
-                throw AdmissionFailure("the host of '\(text)' must be an address or localhost; use clientConfig.service for a name")
+                throw AdmissionFailure(
+                    "the host of '\(text)' must be an address or localhost; use clientConfig.service for a name")
             }
             return Destination(
                 exchange: HTTPExchange(
@@ -189,11 +207,13 @@ struct ServiceResolution: Sendable {
             throw StatusError.notFound(.service, name)
         }
         let ports = service.json[path: "spec", "ports"]?.array ?? []
-        let chosen = port.isEmpty && ports.count == 1
+        let chosen =
+            port.isEmpty && ports.count == 1
             ? ports.first : ports.first { $0["port"]?.int.map(String.init) == port || $0["name"]?.string == port }
         guard let chosen else {
             throw StatusError(
-                code: 503, reason: "ServiceUnavailable", message: "service \"\(name)\" in \(namespace) has no port \"\(port)\"")
+                code: 503, reason: "ServiceUnavailable",
+                message: "service \"\(name)\" in \(namespace) has no port \"\(port)\"")
         }
         let portName = chosen["name"]?.string ?? ""
         var ready: [(IPAddress, UInt16)] = []
@@ -203,12 +223,15 @@ struct ServiceResolution: Sendable {
             let target = slice["ports"]?.array?.first { ($0["name"]?.string ?? "") == portName }?["port"]?.int
             guard let target = target.flatMap({ UInt16(exactly: $0) }) else { continue }
             for endpoint in slice["endpoints"]?.array ?? [] where endpoint[path: "conditions", "ready"]?.bool != false {
-                if let address = endpoint["addresses"]?[0]?.string.flatMap({ IPAddress($0) }) { ready.append((address, target)) }
+                if let address = endpoint["addresses"]?[0]?.string.flatMap({ IPAddress($0) }) {
+                    ready.append((address, target))
+                }
             }
         }
         guard let endpoint = ready.randomElement() else {
             throw StatusError(
-                code: 503, reason: "ServiceUnavailable", message: "no endpoints available for service \"\(name)\" in \(namespace)")
+                code: 503, reason: "ServiceUnavailable",
+                message: "no endpoints available for service \"\(name)\" in \(namespace)")
         }
         return endpoint
     }

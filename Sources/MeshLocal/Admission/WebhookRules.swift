@@ -89,7 +89,8 @@ extension AdmissionWebhook.Rule {
     /// `matchPolicy` makes no difference here: every built-in kind has one version.
     func matches(_ request: AdmissionRequest) -> Bool {
         func has(_ set: Set<String>, _ value: String) -> Bool { set.contains("*") || set.contains(value) }
-        guard has(operations, request.operation.rawValue), has(groups, request.kind.group), has(versions, request.kind.version)
+        guard has(operations, request.operation.rawValue), has(groups, request.kind.group),
+            has(versions, request.kind.version)
         else { return false }
         switch scope {
         case "Namespaced" where !request.kind.isNamespaced: return false
@@ -97,7 +98,9 @@ extension AdmissionWebhook.Rule {
         default: break
         }
         let plural = request.kind.plural
-        guard let subresource = request.subresource else { return resources.contains("*") || resources.contains("*/*") || resources.contains(plural) }
+        guard let subresource = request.subresource else {
+            return resources.contains("*") || resources.contains("*/*") || resources.contains(plural)
+        }
         return resources.contains("*/*") || resources.contains("\(plural)/*") || resources.contains("*/\(subresource)")
             || resources.contains("\(plural)/\(subresource)")
     }

@@ -40,7 +40,8 @@ struct ControlLoop: Sendable {
         let served = try api.served(trigger.kind)
         while !Task.isCancelled {
             let watch = try api.openWatch(
-                served, namespace: nil, ObjectFilter(labelSelector: nil, fieldSelector: nil), resourceVersion: "", wantsBookmarks: false)
+                served, namespace: nil, ObjectFilter(labelSelector: nil, fieldSelector: nil), resourceVersion: "",
+                wantsBookmarks: false)
             let cursor = WatchCursor(watch)
             do {
                 while let event = try await cursor.next() {
@@ -67,7 +68,9 @@ struct ControlLoop: Sendable {
                     wait = Self.retryMilliseconds(failures: failures)
                     logger.debug(
                         "a controller failed and tries again",
-                        metadata: ["controller": "\(name)", "object": "\(key)", "error": "\(error)", "failures": "\(failures)"])
+                        metadata: [
+                            "controller": "\(name)", "object": "\(key)", "error": "\(error)", "failures": "\(failures)",
+                        ])
                 }
                 if let wait {
                     let time = ContinuousClock.now + .milliseconds(wait)

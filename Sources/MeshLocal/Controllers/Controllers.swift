@@ -40,7 +40,8 @@ package struct Controllers: Sendable {
             group.addTask { try await DeploymentController(api: api, logger: logger).run() }
             group.addTask { try await ReplicaSetController(api: api, logger: logger).run() }
             group.addTask {
-                try await JobController(api: api, logger: logger, backoffMilliseconds: settings.jobBackoffMilliseconds).run()
+                try await JobController(api: api, logger: logger, backoffMilliseconds: settings.jobBackoffMilliseconds)
+                    .run()
             }
             group.addTask { try await EndpointSliceController(api: api, logger: logger).run() }
             group.addTask { try await NamespaceController(api: api, logger: logger).run() }

@@ -39,7 +39,11 @@ struct DeploymentController: Sendable {
         var minReadySeconds: Int
 
         var replicas: Int { replicaSet.json[path: "spec", "replicas"]?.int ?? 1 }
-        var number: Int { replicaSet.annotations[DeploymentController.revisionAnnotation].flatMap { Int($0) }.map { min(max($0, 0), 1_000_000_000) } ?? 0 }
+        var number: Int {
+            replicaSet.annotations[DeploymentController.revisionAnnotation].flatMap { Int($0) }.map {
+                min(max($0, 0), 1_000_000_000)
+            } ?? 0
+        }
         var active: [PodState] { pods.filter(\.isActive) }
 
         func available(_ now: Int64) -> Int {
@@ -75,7 +79,9 @@ struct DeploymentController: Sendable {
         let now = KubernetesTime.now.seconds
         let wanted = deployment.json[path: "spec", "replicas"]?.int ?? 1
         if deployment.json[path: "spec", "strategy", "type"] == "Recreate" {
-            if try await !stopAll(old, deployment), current.replicas != wanted { try await scale(current, to: wanted, deployment) }
+            if try await !stopAll(old, deployment), current.replicas != wanted {
+                try await scale(current, to: wanted, deployment)
+            }
         } else {
             let next = update(deployment).step(new: current.plan(now), old: old.map { $0.plan(now) })
             for revision in [current] + old {
@@ -106,7 +112,11 @@ struct DeploymentController: Sendable {
             by: { $0.controller?.uid ?? "" })
         let all = owned.objects(.replicaSet, namespace: namespace, controlledBy: deployment.uid)
             .filter { !$0.isTerminating }
-            .sorted { ($0.json[path: "metadata", "creationTimestamp"]?.string ?? "", $0.name) < ($1.json[path: "metadata", "creationTimestamp"]?.string ?? "", $1.name) }
+            .sorted {
+                ($0.json[path: "metadata", "creationTimestamp"]?.string ?? "", $0.name) < (
+                    $1.json[path: "metadata", "creationTimestamp"]?.string ?? "", $1.name
+                )
+            }
             .map { Revision(replicaSet: $0, pods: (pods[$0.uid] ?? []).map(PodState.init), minReadySeconds: minReady) }
         let template = Self.bare(deployment.json[path: "spec", "template"])
         let index = all.firstIndex { Self.bare($0.replicaSet.json[path: "spec", "template"]) == template }
@@ -131,7 +141,8 @@ struct DeploymentController: Sendable {
         var selector = deployment.json[path: "spec", "selector"] ?? [:]
         selector[path: "matchLabels", Self.hashLabel] = .string(hash)
         let minReady = deployment.json[path: "spec", "minReadySeconds"]?.int ?? 0
-        let first = deployment.json[path: "spec", "strategy", "type"] == "Recreate"
+        let first =
+            deployment.json[path: "spec", "strategy", "type"] == "Recreate"
             ? deployment.json[path: "spec", "replicas"]?.int ?? 1
             : update(deployment).step(
                 new: .init(name: "", replicas: 0, available: 0),
@@ -155,7 +166,8 @@ struct DeploymentController: Sendable {
                     ], "spec": spec,
                 ]))
             await EventRecorder(api: api, component: "deployment-controller").record(
-                deployment, isWarning: false, reason: "ScalingReplicaSet", "Scaled up replica set \(name) from 0 to \(first)")
+                deployment, isWarning: false, reason: "ScalingReplicaSet",
+                "Scaled up replica set \(name) from 0 to \(first)")
             return Revision(replicaSet: set, pods: [], minReadySeconds: minReady)
         } catch let error as StatusError where error.reason == "AlreadyExists" {
             // Another template has the same hash: the next round uses another one.
@@ -169,8 +181,9 @@ struct DeploymentController: Sendable {
     /// The current revision has the highest number, also after a step back to an older template.
     private func renumber(_ current: Revision, _ old: [Revision], _ deployment: KubernetesObject) async throws {
         let number = max((old.map(\.number).max() ?? 0) + 1, current.number)
-        guard String(number) != current.replicaSet.annotations[Self.revisionAnnotation]
-            || deployment.annotations[Self.revisionAnnotation] != String(number)
+        guard
+            String(number) != current.replicaSet.annotations[Self.revisionAnnotation]
+                || deployment.annotations[Self.revisionAnnotation] != String(number)
         else { return }
         let change: JSONValue = ["metadata": ["annotations": [Self.revisionAnnotation: .string(String(number))]]]
         for (kind, name) in [(ResourceKind.replicaSet, current.replicaSet.name), (.deployment, deployment.name)] {
@@ -183,7 +196,8 @@ struct DeploymentController: Sendable {
         let idle = old.filter { $0.replicas == 0 && $0.pods.isEmpty }.sorted { $0.number < $1.number }
         for revision in idle.prefix(max(idle.count - limit, 0)) {
             try await api.delete(
-                .replicaSet, namespace: deployment.namespace, name: revision.replicaSet.name, gracePeriodSeconds: nil, uid: revision.replicaSet.uid)
+                .replicaSet, namespace: deployment.namespace, name: revision.replicaSet.name, gracePeriodSeconds: nil,
+                uid: revision.replicaSet.uid)
         }
     }
 
@@ -196,7 +210,8 @@ struct DeploymentController: Sendable {
             .merge(["spec": ["replicas": .int(Int64(replicas))]]))
         await EventRecorder(api: api, component: "deployment-controller").record(
             deployment, isWarning: false, reason: "ScalingReplicaSet",
-            "Scaled \(replicas > revision.replicas ? "up" : "down") replica set \(revision.replicaSet.name) from \(revision.replicas) to \(replicas)")
+            "Scaled \(replicas > revision.replicas ? "up" : "down") replica set \(revision.replicaSet.name) from \(revision.replicas) to \(replicas)"
+        )
     }
 
     /// A paused Deployment still has as many pods as wanted, of the revision that has most.

@@ -15,7 +15,8 @@ enum DeploymentStatus {
 
     /// The next status, and after how many milliseconds it has to be looked at again because of the deadline.
     static func next(
-        _ old: JSONValue, _ counts: Counts, generation: JSONValue, leastAvailable: Int, current: String?, deadlineSeconds: Int,
+        _ old: JSONValue, _ counts: Counts, generation: JSONValue, leastAvailable: Int, current: String?,
+        deadlineSeconds: Int,
         now: KubernetesTime
     ) -> (status: JSONValue, waitMilliseconds: Int?) {
         var status: JSONValue = [
@@ -25,13 +26,15 @@ enum DeploymentStatus {
             "unavailableReplicas": .int(Int64(max(counts.wanted - counts.available, 0))),
         ]
         status["collisionCount"] = old["collisionCount"]
-        let hasProgressed = ["updatedReplicas", "readyReplicas", "availableReplicas"].contains {
-            (status[$0]?.int ?? 0) > (old[$0]?.int ?? 0)
-        } || (status["replicas"]?.int ?? 0) < (old["replicas"]?.int ?? 0) || old["observedGeneration"] != generation
+        let hasProgressed =
+            ["updatedReplicas", "readyReplicas", "availableReplicas"].contains {
+                (status[$0]?.int ?? 0) > (old[$0]?.int ?? 0)
+            } || (status["replicas"]?.int ?? 0) < (old["replicas"]?.int ?? 0) || old["observedGeneration"] != generation
         let enough = counts.available >= leastAvailable
         let available = condition(
             old, "Available", enough, enough ? "MinimumReplicasAvailable" : "MinimumReplicasUnavailable",
-            enough ? "Deployment has minimum availability." : "Deployment does not have minimum availability.", hasProgressed, now)
+            enough ? "Deployment has minimum availability." : "Deployment does not have minimum availability.",
+            hasProgressed, now)
         var wait: Int?
         let progressing: JSONValue
         let present = find(old, "Progressing")
@@ -50,7 +53,8 @@ enum DeploymentStatus {
                     "ReplicaSet \"\(current ?? "")\" has timed out progressing.", false, now)
             } else {
                 progressing = condition(
-                    old, "Progressing", true, "ReplicaSetUpdated", "ReplicaSet \"\(current ?? "")\" is progressing.", hasProgressed, now)
+                    old, "Progressing", true, "ReplicaSetUpdated", "ReplicaSet \"\(current ?? "")\" is progressing.",
+                    hasProgressed, now)
                 let left = Int64(deadlineSeconds) - (hasProgressed ? 0 : now.seconds - last.seconds)
                 wait = Int(min(max(left, 1), 3_600)) * 1_000
             }
@@ -65,11 +69,14 @@ enum DeploymentStatus {
 
     /// A condition keeps its times while it stays the same.
     private static func condition(
-        _ old: JSONValue, _ type: String, _ isTrue: Bool, _ reason: String, _ message: String, _ touched: Bool, _ now: KubernetesTime
+        _ old: JSONValue, _ type: String, _ isTrue: Bool, _ reason: String, _ message: String, _ touched: Bool,
+        _ now: KubernetesTime
     ) -> JSONValue {
         let present = find(old, type)
         let value: JSONValue = isTrue ? "True" : "False"
-        let isSame = present?["status"] == value && present?["reason"]?.string == reason && present?["message"]?.string == message
+        let isSame =
+            present?["status"] == value && present?["reason"]?.string == reason
+            && present?["message"]?.string == message
         let stamp = JSONValue.string(now.description)
         let keepsUpdate = isSame && !(touched && type == "Progressing")
         return [

@@ -19,12 +19,15 @@ struct EndpointSliceController: Sendable {
         let pods = ControlLoop.Trigger(kind: .pod) { event in
             let objects = [event.stored.object, event.previous?.object].compactMap { $0 }
             // A change that no endpoint tells of, such as a restart count, concerns nobody.
-            if event.change == .modified, objects.count == 2, Self.view(objects[0]) == Self.view(objects[1]) { return [] }
+            if event.change == .modified, objects.count == 2, Self.view(objects[0]) == Self.view(objects[1]) {
+                return []
+            }
             let labels = objects.map(\.labels)
-            return store.objects(of: ResourceKind.service.storageName, namespace: event.stored.key.namespace).objects.filter { service in
-                guard let selector = Self.selector(service.object) else { return false }
-                return labels.contains { selector.matches($0) }
-            }.map(\.key)
+            return store.objects(of: ResourceKind.service.storageName, namespace: event.stored.key.namespace).objects
+                .filter { service in
+                    guard let selector = Self.selector(service.object) else { return false }
+                    return labels.contains { selector.matches($0) }
+                }.map(\.key)
         }
         let slices = ControlLoop.Trigger(kind: .endpointSlice) { event in
             guard event.stored.object.labels[Kubernetes.EndpointSlice.managedByLabel] == Self.manager,
@@ -33,7 +36,8 @@ struct EndpointSliceController: Sendable {
             return [ObjectKey(.service, namespace: event.stored.key.namespace, name: name)]
         }
         try await ControlLoop(
-            name: "endpointslice", api: api, logger: logger, triggers: [.itself(.service), pods, slices], reconcile: reconcile
+            name: "endpointslice", api: api, logger: logger, triggers: [.itself(.service), pods, slices],
+            reconcile: reconcile
         ).run()
     }
 
@@ -41,7 +45,8 @@ struct EndpointSliceController: Sendable {
     private static func view(_ pod: KubernetesObject) -> [JSONValue?] {
         let state = PodState(pod)
         return [
-            pod.json["metadata"]?["labels"], pod.json[path: "status", "podIP"], .bool(state.isReady), .bool(state.isFinished),
+            pod.json["metadata"]?["labels"], pod.json[path: "status", "podIP"], .bool(state.isReady),
+            .bool(state.isFinished),
             .bool(state.isTerminating),
         ]
     }
@@ -55,10 +60,13 @@ struct EndpointSliceController: Sendable {
     }
 
     private func reconcile(_ key: ObjectKey) async throws -> Int? {
-        let present = api.store.objects(of: ResourceKind.endpointSlice.storageName, namespace: key.namespace).objects.map(\.object).filter {
-            $0.labels[Kubernetes.EndpointSlice.serviceLabel] == key.name && $0.labels[Kubernetes.EndpointSlice.managedByLabel] == Self.manager
-        }
-        guard let service = api.store.object(key)?.object, !service.isTerminating, let selector = Self.selector(service) else {
+        let present = api.store.objects(of: ResourceKind.endpointSlice.storageName, namespace: key.namespace).objects
+            .map(\.object).filter {
+                $0.labels[Kubernetes.EndpointSlice.serviceLabel] == key.name
+                    && $0.labels[Kubernetes.EndpointSlice.managedByLabel] == Self.manager
+            }
+        guard let service = api.store.object(key)?.object, !service.isTerminating, let selector = Self.selector(service)
+        else {
             for slice in present {
                 _ = try? await api.delete(
                     .endpointSlice, namespace: key.namespace, name: slice.name, gracePeriodSeconds: nil, uid: slice.uid)
@@ -70,7 +78,8 @@ struct EndpointSliceController: Sendable {
         let plan = SlicePlan(
             ServiceEndpoints.groups(service, pods),
             present: present.map {
-                SlicePlan.Slice(name: $0.name, ports: $0.json["ports"] ?? [], endpoints: $0.json["endpoints"]?.array ?? [])
+                SlicePlan.Slice(
+                    name: $0.name, ports: $0.json["ports"] ?? [], endpoints: $0.json["endpoints"]?.array ?? [])
             })
         // What goes is told first: a caller that fails for a moment is worse than one that finds fewer endpoints.
         for slice in plan.update {
@@ -80,11 +89,13 @@ struct EndpointSliceController: Sendable {
             _ = try await api.update(.endpointSlice, object, subresource: nil)
         }
         for name in plan.delete {
-            _ = try? await api.delete(.endpointSlice, namespace: key.namespace, name: name, gracePeriodSeconds: nil, uid: nil)
+            _ = try? await api.delete(
+                .endpointSlice, namespace: key.namespace, name: name, gracePeriodSeconds: nil, uid: nil)
         }
         for group in plan.create {
             var labels: JSONValue = [
-                Kubernetes.EndpointSlice.serviceLabel: .string(key.name), Kubernetes.EndpointSlice.managedByLabel: .string(Self.manager),
+                Kubernetes.EndpointSlice.serviceLabel: .string(key.name),
+                Kubernetes.EndpointSlice.managedByLabel: .string(Self.manager),
             ]
             if service.json[path: "spec", "clusterIP"] == "None" { labels[Self.headlessLabel] = "" }
             _ = try await api.create(

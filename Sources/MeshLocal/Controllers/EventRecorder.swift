@@ -8,7 +8,9 @@ struct EventRecorder: Sendable {
     func record(_ object: KubernetesObject, isWarning: Bool, reason: String, _ message: String) async {
         let namespace = object.namespace ?? "default"
         let text = String(message.prefix(1_024))
-        let name = String(object.name.prefix(200)) + "." + String(StableHash.value("\(component)/\(reason)/\(text)/\(object.uid)"), radix: 16)
+        let name =
+            String(object.name.prefix(200)) + "."
+            + String(StableHash.value("\(component)/\(reason)/\(text)/\(object.uid)"), radix: 16)
         let now = KubernetesTime.now
         // An event that cannot be kept is not worth failing for.
         if let present = try? await api.get(.event, namespace: namespace, name: name) {
@@ -21,12 +23,16 @@ struct EventRecorder: Sendable {
         _ = try? await api.create(
             .event,
             KubernetesObject([
-                "apiVersion": "v1", "kind": "Event", "metadata": ["name": .string(name), "namespace": .string(namespace)],
+                "apiVersion": "v1", "kind": "Event",
+                "metadata": ["name": .string(name), "namespace": .string(namespace)],
                 "involvedObject": [
-                    "apiVersion": .string(object.apiVersion), "kind": .string(object.kind), "name": .string(object.name),
-                    "namespace": .string(namespace), "uid": .string(object.uid), "resourceVersion": .string(object.resourceVersion),
+                    "apiVersion": .string(object.apiVersion), "kind": .string(object.kind),
+                    "name": .string(object.name),
+                    "namespace": .string(namespace), "uid": .string(object.uid),
+                    "resourceVersion": .string(object.resourceVersion),
                 ],
-                "reason": .string(reason), "message": .string(text), "type": isWarning ? "Warning" : "Normal", "count": 1,
+                "reason": .string(reason), "message": .string(text), "type": isWarning ? "Warning" : "Normal",
+                "count": 1,
                 "firstTimestamp": .string(now.description), "lastTimestamp": .string(now.description), "eventTime": nil,
                 "source": ["component": .string(component)], "reportingComponent": .string(component),
                 "reportingInstance": .string(api.settings.nodeName),

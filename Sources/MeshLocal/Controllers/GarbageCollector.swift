@@ -82,14 +82,19 @@ actor GarbageCollector {
         let all = references(object)
         let present = all.filter { reference in
             // An owner of a kind that is not served here cannot be looked for: it counts as present.
-            let group = (reference["apiVersion"]?.string ?? "").split(separator: "/").dropLast().first.map(String.init) ?? ""
-            guard api.registry.served(group: group, kindName: reference["kind"]?.string ?? "") != nil else { return true }
+            let group =
+                (reference["apiVersion"]?.string ?? "").split(separator: "/").dropLast().first.map(String.init) ?? ""
+            guard api.registry.served(group: group, kindName: reference["kind"]?.string ?? "") != nil else {
+                return true
+            }
             return exists(reference["uid"]?.string ?? "", key, reference)
         }
-        guard !all.isEmpty, present.count < all.count, let served = api.registry.served(storageName: key.resource) else { return }
+        guard !all.isEmpty, present.count < all.count, let served = api.registry.served(storageName: key.resource)
+        else { return }
         do {
             if present.isEmpty {
-                try await api.delete(served.kind, namespace: key.namespace, name: key.name, gracePeriodSeconds: nil, uid: object.uid)
+                try await api.delete(
+                    served.kind, namespace: key.namespace, name: key.name, gracePeriodSeconds: nil, uid: object.uid)
             } else {
                 _ = try await api.patch(
                     served.kind, namespace: key.namespace, name: key.name, subresource: nil,
@@ -103,8 +108,11 @@ actor GarbageCollector {
     /// What was written a moment ago may not have been told yet: the storage has the last word.
     private func exists(_ uid: String, _ dependent: ObjectKey, _ reference: JSONValue) -> Bool {
         if let key = living[uid] { return api.store.object(key)?.object.uid == uid }
-        let group = (reference["apiVersion"]?.string ?? "").split(separator: "/").dropLast().first.map(String.init) ?? ""
-        guard let served = api.registry.served(group: group, kindName: reference["kind"]?.string ?? "") else { return true }
+        let group =
+            (reference["apiVersion"]?.string ?? "").split(separator: "/").dropLast().first.map(String.init) ?? ""
+        guard let served = api.registry.served(group: group, kindName: reference["kind"]?.string ?? "") else {
+            return true
+        }
         let key = ObjectKey(served.kind, namespace: dependent.namespace, name: reference["name"]?.string ?? "")
         return api.store.object(key)?.object.uid == uid
     }
@@ -139,14 +147,17 @@ actor GarbageCollector {
     }
 
     private func release(_ key: ObjectKey, from owner: String) async throws {
-        guard let object = api.store.object(key)?.object, let served = api.registry.served(storageName: key.resource) else { return }
+        guard let object = api.store.object(key)?.object, let served = api.registry.served(storageName: key.resource)
+        else { return }
         let kept = references(object).filter { $0["uid"]?.string != owner }
         _ = try await api.patch(
             served.kind, namespace: key.namespace, name: key.name, subresource: nil,
             .merge(["metadata": ["ownerReferences": kept.isEmpty ? .null : .array(kept), "uid": .string(object.uid)]]))
     }
 
-    private func remove(_ finalizer: String, _ finalizers: [JSONValue], _ key: ObjectKey, _ served: ServedKind) async throws {
+    private func remove(_ finalizer: String, _ finalizers: [JSONValue], _ key: ObjectKey, _ served: ServedKind)
+        async throws
+    {
         _ = try await api.patch(
             served.kind, namespace: key.namespace, name: key.name, subresource: nil,
             .merge(["metadata": ["finalizers": .array(finalizers.filter { $0 != .string(finalizer) })]]))

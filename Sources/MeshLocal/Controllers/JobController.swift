@@ -17,7 +17,8 @@ struct JobController: Sendable {
 
     func run() async throws {
         try await ControlLoop(
-            name: "job", api: api, logger: logger, triggers: [.itself(.job), .controller(of: .pod, is: .job)], reconcile: reconcile
+            name: "job", api: api, logger: logger, triggers: [.itself(.job), .controller(of: .pod, is: .job)],
+            reconcile: reconcile
         ).run()
     }
 
@@ -54,12 +55,14 @@ struct JobController: Sendable {
         input.backoffMilliseconds = backoffMilliseconds
         let plan = JobPlan(input)
         for pod in active.sorted(by: PodState.isDeletedBefore).prefix(plan.delete) {
-            _ = try? await api.delete(.pod, namespace: key.namespace, name: pod.name, gracePeriodSeconds: nil, uid: pod.uid)
+            _ = try? await api.delete(
+                .pod, namespace: key.namespace, name: pod.name, gracePeriodSeconds: nil, uid: pod.uid)
         }
         let template = spec?["template"]
         for _ in 0..<plan.create {
             _ = try await api.create(
-                .pod, OwnedObjects.pod(from: template, generateName: job.name + "-", namespace: key.namespace, owner: job))
+                .pod,
+                OwnedObjects.pod(from: template, generateName: job.name + "-", namespace: key.namespace, owner: job))
         }
         let remaining = active.count - plan.delete + plan.create
         var status: JSONValue = [
@@ -79,20 +82,28 @@ struct JobController: Sendable {
         return plan.waitMilliseconds
     }
 
-    private func conditions(_ old: JSONValue?, _ plan: JobPlan, _ isSuspended: Bool, _ now: KubernetesTime) -> JSONValue? {
+    private func conditions(_ old: JSONValue?, _ plan: JobPlan, _ isSuspended: Bool, _ now: KubernetesTime)
+        -> JSONValue?
+    {
         func condition(_ type: String, _ isTrue: Bool, _ reason: String, _ message: String) -> JSONValue {
             [
-                "type": .string(type), "status": isTrue ? "True" : "False", "reason": .string(reason), "message": .string(message),
+                "type": .string(type), "status": isTrue ? "True" : "False", "reason": .string(reason),
+                "message": .string(message),
                 "lastProbeTime": .string(now.description), "lastTransitionTime": .string(now.description),
             ]
         }
         switch plan.ending {
-        case .complete: return [condition("Complete", true, "CompletionsReached", "Reached expected number of succeeded pods")]
+        case .complete:
+            return [condition("Complete", true, "CompletionsReached", "Reached expected number of succeeded pods")]
         case .failed(let reason, let message): return [condition("Failed", true, reason, message)]
         case nil:
             let present = old?["conditions"]?.array?.first { $0["type"] == "Suspended" }
             if (present?["status"] == "True") == isSuspended { return old?["conditions"] }
-            return [condition("Suspended", isSuspended, isSuspended ? "JobSuspended" : "JobResumed", isSuspended ? "Job suspended" : "Job resumed")]
+            return [
+                condition(
+                    "Suspended", isSuspended, isSuspended ? "JobSuspended" : "JobResumed",
+                    isSuspended ? "Job suspended" : "Job resumed")
+            ]
         }
     }
 
@@ -117,7 +128,8 @@ struct JobController: Sendable {
         // What was still running when it failed has to end too.
         let pods = owned.objects(.pod, namespace: job.namespace ?? "", controlledBy: job.uid).map(PodState.init)
         for pod in pods where pod.isActive {
-            _ = try? await api.delete(.pod, namespace: job.namespace, name: pod.name, gracePeriodSeconds: nil, uid: pod.uid)
+            _ = try? await api.delete(
+                .pod, namespace: job.namespace, name: pod.name, gracePeriodSeconds: nil, uid: pod.uid)
         }
         guard let ttl = job.json[path: "spec", "ttlSecondsAfterFinished"]?.int else { return nil }
         let left = finished + Int64(ttl) - KubernetesTime.now.seconds

@@ -37,10 +37,13 @@ package struct JobPlan: Hashable, Sendable {
 
     package init(_ input: Input) {
         if input.failed > input.backoffLimit
-            || (input.restartsInPlace && input.restarts > 0 && input.restarts + input.failed >= max(input.backoffLimit, 1))
+            || (input.restartsInPlace && input.restarts > 0
+                && input.restarts + input.failed >= max(input.backoffLimit, 1))
         {
             ending = .failed(reason: "BackoffLimitExceeded", message: "Job has reached the specified backoff limit")
-        } else if let deadline = input.activeDeadlineSeconds, !input.isSuspended, input.secondsSinceStart >= Int64(deadline) {
+        } else if let deadline = input.activeDeadlineSeconds, !input.isSuspended,
+            input.secondsSinceStart >= Int64(deadline)
+        {
             ending = .failed(reason: "DeadlineExceeded", message: "Job was active longer than specified deadline")
         } else if let completions = input.completions, input.succeeded >= completions {
             ending = .complete
@@ -68,7 +71,8 @@ package struct JobPlan: Hashable, Sendable {
         if input.active > wanted { delete = input.active - wanted }
         guard input.active < wanted else { return }
         if input.failed > 0, let since = input.millisecondsSinceFailure {
-            let delay = min(input.backoffMilliseconds << Int64(min(input.failed - 1, 10)), Self.backoffLimitMilliseconds)
+            let delay = min(
+                input.backoffMilliseconds << Int64(min(input.failed - 1, 10)), Self.backoffLimitMilliseconds)
             if since < delay {
                 waitMilliseconds = min(waitMilliseconds ?? .max, Int(delay - since))
                 return

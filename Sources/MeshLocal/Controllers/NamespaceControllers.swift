@@ -27,7 +27,8 @@ struct NamespaceController: Sendable {
                 isEmpty = false
                 guard !stored.object.isTerminating else { continue }
                 _ = try? await api.delete(
-                    served.kind, namespace: key.name, name: stored.key.name, gracePeriodSeconds: nil, uid: stored.object.uid)
+                    served.kind, namespace: key.name, name: stored.key.name, gracePeriodSeconds: nil,
+                    uid: stored.object.uid)
             }
         }
         guard isEmpty || api.store.resourceNames(in: key.name).isEmpty else { return Self.lookAgainMilliseconds }
@@ -62,7 +63,10 @@ struct ServiceAccountController: Sendable {
         }
         try await ControlLoop(
             name: "serviceaccount", api: api, logger: logger,
-            triggers: [.itself(.namespace), owner(of: .serviceAccount, "default"), owner(of: .configMap, Self.authorityConfigMap)],
+            triggers: [
+                .itself(.namespace), owner(of: .serviceAccount, "default"),
+                owner(of: .configMap, Self.authorityConfigMap),
+            ],
             reconcile: reconcile
         ).run()
     }
@@ -72,7 +76,8 @@ struct ServiceAccountController: Sendable {
         let metadata: (String) -> JSONValue = { ["name": .string($0), "namespace": .string(key.name)] }
         if api.store.object(ObjectKey(.serviceAccount, namespace: key.name, name: "default")) == nil {
             _ = try await api.create(
-                .serviceAccount, KubernetesObject(["apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata("default")]))
+                .serviceAccount,
+                KubernetesObject(["apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata("default")]))
         }
         let data: JSONValue = ["ca.crt": .string(authorityPEM)]
         let kept = api.store.object(ObjectKey(.configMap, namespace: key.name, name: Self.authorityConfigMap))?.object
@@ -80,7 +85,8 @@ struct ServiceAccountController: Sendable {
             _ = try await api.create(
                 .configMap,
                 KubernetesObject([
-                    "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata(Self.authorityConfigMap), "data": data,
+                    "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata(Self.authorityConfigMap),
+                    "data": data,
                 ]))
         } else if kept?.json["data"] != data {
             _ = try await api.patch(
@@ -113,7 +119,10 @@ struct EventExpiry: Sendable {
     static func expired(_ events: [StoredObject], now: Int64) -> [StoredObject] {
         func last(_ event: StoredObject) -> Int64 {
             let json = event.object.json
-            let times = [json["lastTimestamp"], json["eventTime"], json[path: "series", "lastObservedTime"], json[path: "metadata", "creationTimestamp"]]
+            let times = [
+                json["lastTimestamp"], json["eventTime"], json[path: "series", "lastObservedTime"],
+                json[path: "metadata", "creationTimestamp"],
+            ]
             return times.compactMap { $0?.string.flatMap { KubernetesTime($0) }?.seconds }.first ?? 0
         }
         let dated = events.map { (event: $0, last: last($0)) }.sorted { $0.last < $1.last }

@@ -8,7 +8,9 @@ struct OwnedObjects: Sendable {
 
     /// The objects of a kind whose controller has this uid.
     func objects(_ kind: ResourceKind, namespace: String, controlledBy uid: String) -> [KubernetesObject] {
-        store.objects(of: kind.storageName, namespace: namespace).objects.map(\.object).filter { $0.controller?.uid == uid }
+        store.objects(of: kind.storageName, namespace: namespace).objects.map(\.object).filter {
+            $0.controller?.uid == uid
+        }
     }
 
     static func reference(to owner: KubernetesObject) -> JSONValue {
@@ -19,9 +21,12 @@ struct OwnedObjects: Sendable {
     }
 
     /// The pod that a template describes.
-    static func pod(from template: JSONValue?, generateName: String, namespace: String, owner: KubernetesObject) -> KubernetesObject {
+    static func pod(from template: JSONValue?, generateName: String, namespace: String, owner: KubernetesObject)
+        -> KubernetesObject
+    {
         var metadata: JSONValue = [
-            "generateName": .string(generateName), "namespace": .string(namespace), "ownerReferences": [reference(to: owner)],
+            "generateName": .string(generateName), "namespace": .string(namespace),
+            "ownerReferences": [reference(to: owner)],
         ]
         for field in ["labels", "annotations", "finalizers"] { metadata[field] = template?[path: "metadata", field] }
         return KubernetesObject([
@@ -50,8 +55,10 @@ struct PodState: Hashable, Sendable {
         isTerminating = pod.isTerminating
         let ready = pod.json[path: "status", "conditions"]?.array?.first { $0["type"] == "Ready" }
         isReady = ready?["status"] == "True"
-        readySinceSeconds = isReady ? ready?["lastTransitionTime"]?.string.flatMap { KubernetesTime($0) }?.seconds ?? 0 : nil
-        createdSeconds = pod.json[path: "metadata", "creationTimestamp"]?.string.flatMap { KubernetesTime($0) }?.seconds ?? 0
+        readySinceSeconds =
+            isReady ? ready?["lastTransitionTime"]?.string.flatMap { KubernetesTime($0) }?.seconds ?? 0 : nil
+        createdSeconds =
+            pod.json[path: "metadata", "creationTimestamp"]?.string.flatMap { KubernetesTime($0) }?.seconds ?? 0
         // A status says what its writer wants: numbers are held where sums of them stay numbers.
         restarts = (pod.json[path: "status", "containerStatuses"]?.array ?? []).prefix(1_000)
             .reduce(0) { $0 + min(max($1["restartCount"]?.int ?? 0, 0), 1_000_000) }
@@ -73,7 +80,8 @@ struct PodState: Hashable, Sendable {
             let phase: Int64 = pod.phase == "Pending" ? 0 : pod.phase == "Unknown" ? 1 : 2
             // Of the ready ones the one that became ready last goes first, and so on for restarts and age.
             return [
-                pod.isScheduled ? 1 : 0, phase, pod.isReady ? 1 : 0, -(pod.readySinceSeconds ?? 0), -Int64(pod.restarts),
+                pod.isScheduled ? 1 : 0, phase, pod.isReady ? 1 : 0, -(pod.readySinceSeconds ?? 0),
+                -Int64(pod.restarts),
                 -pod.createdSeconds,
             ]
         }

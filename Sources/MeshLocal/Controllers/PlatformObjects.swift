@@ -8,7 +8,9 @@ struct PlatformObjects: Sendable {
     /// The permanent namespaces, and the `kubernetes` Service with the addresses at which pods reach the API server.
     func install(apiServers: [SocketAddress]) async throws {
         for name in LocalAPI.permanentNamespaces.sorted() {
-            try await ensure(.namespace, KubernetesObject(["apiVersion": "v1", "kind": "Namespace", "metadata": ["name": .string(name)]]))
+            try await ensure(
+                .namespace,
+                KubernetesObject(["apiVersion": "v1", "kind": "Namespace", "metadata": ["name": .string(name)]]))
         }
         let labels: JSONValue = ["component": "apiserver", "provider": "kubernetes"]
         try await ensure(
@@ -18,7 +20,12 @@ struct PlatformObjects: Sendable {
                 "metadata": ["name": "kubernetes", "namespace": "default", "labels": labels],
                 "spec": [
                     "clusterIP": .string(api.addresses.platform.description),
-                    "ports": [["name": "https", "port": 443, "targetPort": .int(Int64(apiServers.first?.port ?? 6443)), "protocol": "TCP"]],
+                    "ports": [
+                        [
+                            "name": "https", "port": 443, "targetPort": .int(Int64(apiServers.first?.port ?? 6443)),
+                            "protocol": "TCP",
+                        ]
+                    ],
                 ],
             ]))
         guard let port = apiServers.first?.port else { return }
@@ -27,12 +34,16 @@ struct PlatformObjects: Sendable {
             KubernetesObject([
                 "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
                 "metadata": [
-                    "name": "kubernetes", "namespace": "default", "labels": [Kubernetes.EndpointSlice.serviceLabel: "kubernetes"],
+                    "name": "kubernetes", "namespace": "default",
+                    "labels": [Kubernetes.EndpointSlice.serviceLabel: "kubernetes"],
                 ],
                 "addressType": "IPv4",
                 "endpoints": .array(
                     apiServers.filter { $0.ip.isV4 }.map {
-                        ["addresses": [.string($0.ip.description)], "conditions": ["ready": true, "serving": true, "terminating": false]]
+                        [
+                            "addresses": [.string($0.ip.description)],
+                            "conditions": ["ready": true, "serving": true, "terminating": false],
+                        ]
                     }),
                 "ports": [["name": "https", "port": .int(Int64(port)), "protocol": "TCP"]],
             ]))

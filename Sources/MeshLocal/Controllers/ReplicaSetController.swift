@@ -43,7 +43,8 @@ struct ReplicaSetController: Sendable {
     private func create(_ count: Int, for set: KubernetesObject) async -> StatusError? {
         let recorder = EventRecorder(api: api, component: "replicaset-controller")
         let pod = OwnedObjects.pod(
-            from: set.json[path: "spec", "template"], generateName: set.name + "-", namespace: set.namespace ?? "", owner: set)
+            from: set.json[path: "spec", "template"], generateName: set.name + "-", namespace: set.namespace ?? "",
+            owner: set)
         // The first one is made alone: when it is refused, the others would be too.
         do {
             _ = try await api.create(.pod, pod)
@@ -75,7 +76,8 @@ struct ReplicaSetController: Sendable {
             for pod in pods {
                 group.addTask {
                     // A pod that has gone by itself is as good.
-                    _ = try? await api.delete(.pod, namespace: namespace, name: pod.name, gracePeriodSeconds: nil, uid: pod.uid)
+                    _ = try? await api.delete(
+                        .pod, namespace: namespace, name: pod.name, gracePeriodSeconds: nil, uid: pod.uid)
                 }
             }
         }
@@ -85,7 +87,8 @@ struct ReplicaSetController: Sendable {
         guard let set = owned.object(key) else { return nil }
         let minReady = set.json[path: "spec", "minReadySeconds"]?.int ?? 0
         let now = KubernetesTime.now.seconds
-        let active = owned.objects(.pod, namespace: key.namespace, controlledBy: set.uid).map(PodState.init).filter(\.isActive)
+        let active = owned.objects(.pod, namespace: key.namespace, controlledBy: set.uid).map(PodState.init).filter(
+            \.isActive)
         let ready = active.filter(\.isReady)
         let available = ready.filter { $0.isAvailable(minReadySeconds: minReady, nowSeconds: now) }
         var status: JSONValue = [
@@ -97,7 +100,8 @@ struct ReplicaSetController: Sendable {
             let present = set.json[path: "status", "conditions"]?.array?.first { $0["type"] == "ReplicaFailure" }
             status["conditions"] = [
                 [
-                    "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": .string(failure.message),
+                    "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
+                    "message": .string(failure.message),
                     "lastTransitionTime": present?["lastTransitionTime"] ?? .string(KubernetesTime.now.description),
                 ]
             ]

@@ -80,7 +80,8 @@ package enum ServiceEndpoints {
         let publishes = spec?["publishNotReadyAddresses"]?.bool == true
         var groups: [JSONValue: [JSONValue]] = [:]
         for pod in pods {
-            guard let address = pod.json[path: "status", "podIP"]?.string, !address.isEmpty, !PodState(pod).isFinished else { continue }
+            guard let address = pod.json[path: "status", "podIP"]?.string, !address.isEmpty, !PodState(pod).isFinished
+            else { continue }
             let ports = (spec?["ports"]?.array ?? []).compactMap { port($0, in: pod) }
             // A pod that has none of the ports serves nothing of a Service that has some.
             if ports.isEmpty, !(spec?["ports"]?.array ?? []).isEmpty { continue }
@@ -101,11 +102,14 @@ package enum ServiceEndpoints {
                 "terminating": .bool(pod.isTerminating),
             ],
             "targetRef": [
-                "kind": "Pod", "namespace": .string(pod.namespace ?? ""), "name": .string(pod.name), "uid": .string(pod.uid),
+                "kind": "Pod", "namespace": .string(pod.namespace ?? ""), "name": .string(pod.name),
+                "uid": .string(pod.uid),
             ],
         ]
         endpoint["nodeName"] = pod.json["spec"]?["nodeName"]
-        if pod.json[path: "spec", "subdomain"]?.string == service.name { endpoint["hostname"] = pod.json["spec"]?["hostname"] }
+        if pod.json[path: "spec", "subdomain"]?.string == service.name {
+            endpoint["hostname"] = pod.json["spec"]?["hostname"]
+        }
         return endpoint
     }
 
@@ -114,10 +118,13 @@ package enum ServiceEndpoints {
         let transport = port["protocol"]?.string ?? "TCP"
         let number: Int?
         if let name = port["targetPort"]?.string {
-            let containers = (pod.json[path: "spec", "containers"]?.array ?? [])
+            let containers =
+                (pod.json[path: "spec", "containers"]?.array ?? [])
                 + (pod.json[path: "spec", "initContainers"]?.array ?? []).filter { $0["restartPolicy"] == "Always" }
-            number = containers.flatMap { $0["ports"]?.array ?? [] }
-                .first { $0["name"]?.string == name && ($0["protocol"]?.string ?? "TCP") == transport }?["containerPort"]?.int
+            number =
+                containers.flatMap { $0["ports"]?.array ?? [] }
+                .first { $0["name"]?.string == name && ($0["protocol"]?.string ?? "TCP") == transport }?[
+                    "containerPort"]?.int
         } else {
             number = port["targetPort"]?.int ?? port["port"]?.int
         }

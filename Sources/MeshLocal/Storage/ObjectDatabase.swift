@@ -55,7 +55,8 @@ final class ObjectDatabase: Sendable {
                     INSERT INTO object (resource, namespace, name, version, value) VALUES (?, ?, ?, ?, ?)
                     ON CONFLICT (resource, namespace, name) DO UPDATE SET version = excluded.version, value = excluded.value
                     """)
-            let delete = try database.cachedStatement(sql: "DELETE FROM object WHERE resource = ? AND namespace = ? AND name = ?")
+            let delete = try database.cachedStatement(
+                sql: "DELETE FROM object WHERE resource = ? AND namespace = ? AND name = ?")
             for event in events {
                 let key = event.stored.key
                 if event.change == .deleted {
@@ -81,7 +82,8 @@ final class ObjectDatabase: Sendable {
 
     private static func set(_ database: Database, _ name: String, _ value: Data) throws {
         try database.cachedStatement(
-            sql: "INSERT INTO setting (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+            sql:
+                "INSERT INTO setting (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
         ).execute(arguments: [name, value])
     }
 }

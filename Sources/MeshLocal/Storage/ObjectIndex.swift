@@ -9,7 +9,8 @@ struct ObjectIndex {
     subscript(key: ObjectKey) -> StoredObject? {
         get { resources[key.resource]?[key.namespace]?[key.name] }
         set {
-            let old = resources[key.resource, default: [:]][key.namespace, default: [:]].updateOrRemove(newValue, key.name)
+            let old = resources[key.resource, default: [:]][key.namespace, default: [:]].updateOrRemove(
+                newValue, key.name)
             count += (newValue == nil ? 0 : 1) - (old == nil ? 0 : 1)
             if newValue == nil, resources[key.resource]?[key.namespace]?.isEmpty == true {
                 resources[key.resource]?[key.namespace] = nil

@@ -238,7 +238,8 @@ package final class ObjectStore: Sendable {
             return state.index.all
         }
         return StoreWatch(
-            backlog: objects.map { StoreEvent(change: .added, stored: $0) }, live: stream, end: { continuation.finish() })
+            backlog: objects.map { StoreEvent(change: .added, stored: $0) }, live: stream,
+            end: { continuation.finish() })
     }
 
     /// The changes of a kind after a version. Throws `expired` when they are no longer known.
@@ -249,7 +250,8 @@ package final class ObjectStore: Sendable {
         let (stream, continuation) = AsyncThrowingStream.makeStream(
             of: StoreEvent.self, bufferingPolicy: .bufferingOldest(limits.watcherEvents))
         let watcher = StoreWatcher(
-            namespace: namespace, after: version, wantsBookmarks: wantsBookmarks, filter: filter, continuation: continuation)
+            namespace: namespace, after: version, wantsBookmarks: wantsBookmarks, filter: filter,
+            continuation: continuation)
         let backlog = try state.withLock { state in
             let floor = state.windows[resource]?.floor ?? state.opened
             guard version >= floor, version <= state.version else {
@@ -257,7 +259,8 @@ package final class ObjectStore: Sendable {
             }
             guard state.watcherCount < limits.watchers else {
                 throw StatusError(
-                    code: 429, reason: "TooManyRequests", message: "\(limits.watchers) watches are open, the most there may be")
+                    code: 429, reason: "TooManyRequests",
+                    message: "\(limits.watchers) watches are open, the most there may be")
             }
             let id = state.nextWatcher
             state.nextWatcher += 1
@@ -340,7 +343,9 @@ final class StoreWatcher: Sendable {
     /// What this watcher is told of a change: an object that begins to match its selector is new to it, one that no longer
     /// does is gone. Nil when the change is not its concern.
     func view(_ event: StoreEvent) -> StoreEvent? {
-        guard event.stored.version > after, namespace == nil || namespace == event.stored.key.namespace else { return nil }
+        guard event.stored.version > after, namespace == nil || namespace == event.stored.key.namespace else {
+            return nil
+        }
         guard let filter else { return event }
         let matched = event.previous.map { filter($0.object) } ?? false
         let matches = event.change != .deleted && filter(event.stored.object)

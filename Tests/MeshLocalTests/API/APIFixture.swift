@@ -32,7 +32,8 @@ struct APIFixture: Sendable {
         let api = try LocalAPI(store: store, settings: LocalAPISettings(nodeName: "machine"))
         let access = FakePodAccess()
         let server = try APIServer(
-            api: api, settings: APIServerSettings(listeners: [SocketAddress(.loopback4, 0)]), access: access, logger: logger)
+            api: api, settings: APIServerSettings(listeners: [SocketAddress(.loopback4, 0)]), access: access,
+            logger: logger)
         let (listening, announce) = AsyncStream.makeStream(of: SocketAddress.self)
         try await withThrowingTaskGroup(of: Void.self) { [logger] group in
             group.addTask { try await server.run { announce.yield($0) } }
@@ -40,7 +41,8 @@ struct APIFixture: Sendable {
             let address = try #require(await iterator.next())
             let controllers = Controllers(
                 api: api,
-                settings: ControllerSettings(authorityPEM: server.authorityPEM, apiServers: [address], jobBackoffMilliseconds: 50),
+                settings: ControllerSettings(
+                    authorityPEM: server.authorityPEM, apiServers: [address], jobBackoffMilliseconds: 50),
                 logger: logger)
             try await controllers.prepare()
             if parts.contains(.controllers) { group.addTask { try await controllers.run() } }
@@ -50,7 +52,8 @@ struct APIFixture: Sendable {
                     server: "https://\(address)", certificateAuthority: Array(server.authorityPEM.utf8),
                     token: .fixed(server.administratorToken)), logger: logger)
             let fixture = APIFixture(
-                api: api, client: client, server: address, authorityPEM: server.authorityPEM, token: server.administratorToken,
+                api: api, client: client, server: address, authorityPEM: server.authorityPEM,
+                token: server.administratorToken,
                 directory: place, access: access, apiServer: server)
             do {
                 try await test(fixture)
@@ -67,7 +70,8 @@ struct APIFixture: Sendable {
 
     /// Waits for the state that the test is about, as long as a slow machine needs.
     func eventually(
-        _ what: String, seconds: Double = 30, location: SourceLocation = #_sourceLocation, _ holds: () async throws -> Bool
+        _ what: String, seconds: Double = 30, location: SourceLocation = #_sourceLocation,
+        _ holds: () async throws -> Bool
     ) async throws {
         let end = ContinuousClock.now + .seconds(seconds)
         while ContinuousClock.now < end {
@@ -94,17 +98,21 @@ extension KubernetesObject {
 
     static func configMap(_ name: String, _ data: JSONValue = [:], namespace: String = "default") -> KubernetesObject {
         KubernetesObject([
-            "apiVersion": "v1", "kind": "ConfigMap", "metadata": ["name": .string(name), "namespace": .string(namespace)], "data": data,
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": ["name": .string(name), "namespace": .string(namespace)], "data": data,
         ])
     }
 
     static func service(_ name: String, spec: JSONValue) -> KubernetesObject {
         KubernetesObject([
-            "apiVersion": "v1", "kind": "Service", "metadata": ["name": .string(name), "namespace": "default"], "spec": spec,
+            "apiVersion": "v1", "kind": "Service", "metadata": ["name": .string(name), "namespace": "default"],
+            "spec": spec,
         ])
     }
 
-    static func deployment(_ name: String, replicas: Int, image: String = "host", strategy: JSONValue? = nil) -> KubernetesObject {
+    static func deployment(_ name: String, replicas: Int, image: String = "host", strategy: JSONValue? = nil)
+        -> KubernetesObject
+    {
         var spec: JSONValue = [
             "replicas": .int(Int64(replicas)), "selector": ["matchLabels": ["app": .string(name)]],
             "template": [
@@ -114,7 +122,8 @@ extension KubernetesObject {
         ]
         spec["strategy"] = strategy
         return KubernetesObject([
-            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": ["name": .string(name), "namespace": "default"], "spec": spec,
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": ["name": .string(name), "namespace": "default"],
+            "spec": spec,
         ])
     }
 }
@@ -135,7 +144,8 @@ struct FakeKubelet: Sendable {
 
     private func look(_ pod: KubernetesObject) async {
         if pod.isTerminating {
-            _ = try? await api.delete(.pod, namespace: pod.namespace, name: pod.name, gracePeriodSeconds: 0, uid: pod.uid)
+            _ = try? await api.delete(
+                .pod, namespace: pod.namespace, name: pod.name, gracePeriodSeconds: 0, uid: pod.uid)
             return
         }
         let fate = pod.annotations["test/fate"]

@@ -45,7 +45,9 @@ private final class FakeWebhook: Sendable {
             calls.withLock { $0.append(review["request"] ?? .null) }
             var response = answer(review["request"] ?? .null)
             response["uid"] = review[path: "request", "uid"]
-            let answer: JSONValue = ["apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response]
+            let answer: JSONValue = [
+                "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response,
+            ]
             return Response(status: .ok, body: ResponseBody(byteBuffer: ByteBuffer(bytes: answer.data())))
         }
         let tls = TLSConfiguration.makeServerConfiguration(
@@ -61,15 +63,20 @@ private final class FakeWebhook: Sendable {
     /// A patch that sets a label.
     static func labels(_ name: String, _ value: String = "yes") -> JSONValue {
         let patch: JSONValue = [["op": "add", "path": .string("/metadata/labels/\(name)"), "value": .string(value)]]
-        return ["allowed": true, "patchType": "JSONPatch", "patch": .string(patch.data().base64EncodedString()), "warnings": ["look out"]]
+        return [
+            "allowed": true, "patchType": "JSONPatch", "patch": .string(patch.data().base64EncodedString()),
+            "warnings": ["look out"],
+        ]
     }
 }
 
 @Suite struct AdmissionTests {
     /// Runs a webhook behind a Service and its configuration, beside an API server.
     private static func run(
-        answer: @escaping @Sendable (JSONValue) -> JSONValue, change: @escaping @Sendable (inout JSONValue) -> Void = { _ in },
-        names: [String] = ["hook.kube-system.svc"], _ test: @escaping @Sendable (APIFixture, FakeWebhook) async throws -> Void
+        answer: @escaping @Sendable (JSONValue) -> JSONValue,
+        change: @escaping @Sendable (inout JSONValue) -> Void = { _ in },
+        names: [String] = ["hook.kube-system.svc"],
+        _ test: @escaping @Sendable (APIFixture, FakeWebhook) async throws -> Void
     ) async throws {
         let webhook = try FakeWebhook(names: names, answer)
         let (ports, announce) = AsyncStream.makeStream(of: Int.self)
@@ -98,8 +105,11 @@ private final class FakeWebhook: Sendable {
             .endpointSlice,
             KubernetesObject([
                 "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-                "metadata": ["name": "hook", "namespace": "kube-system", "labels": ["kubernetes.io/service-name": "hook"]],
-                "addressType": "IPv4", "endpoints": [["addresses": ["127.0.0.1"]]], "ports": [["name": "", "port": .int(Int64(port))]],
+                "metadata": [
+                    "name": "hook", "namespace": "kube-system", "labels": ["kubernetes.io/service-name": "hook"],
+                ],
+                "addressType": "IPv4", "endpoints": [["addresses": ["127.0.0.1"]]],
+                "ports": [["name": "", "port": .int(Int64(port))]],
             ]))
         var hook: JSONValue = [
             "name": "hook.apus.dev", "admissionReviewVersions": ["v1"], "sideEffects": "None", "timeoutSeconds": 5,
@@ -113,7 +123,8 @@ private final class FakeWebhook: Sendable {
         _ = try await fixture.client.create(
             .mutatingWebhookConfiguration,
             KubernetesObject([
-                "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration", "metadata": ["name": "hooks"],
+                "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+                "metadata": ["name": "hooks"],
                 "webhooks": [hook],
             ]))
     }
@@ -131,16 +142,20 @@ private final class FakeWebhook: Sendable {
             #expect(webhook.requests.count == 1)
         }
         try await Self.run(answer: { _ in FakeWebhook.labels("injected", "not valid!") }) { fixture, _ in
-            await #expect { try await fixture.client.create(.pod, .pod("web")) } throws: { ($0 as? StatusError)?.code == 422 }
+            await #expect { try await fixture.client.create(.pod, .pod("web")) } throws: {
+                ($0 as? StatusError)?.code == 422
+            }
         }
     }
 
     @Test func aDenialIsToldInKubernetesWords() async throws {
-        try await Self.run(answer: { _ in ["allowed": false, "status": ["message": "no such owner", "code": 403]] }) { fixture, _ in
+        try await Self.run(answer: { _ in ["allowed": false, "status": ["message": "no such owner", "code": 403]] }) {
+            fixture, _ in
             await #expect { try await fixture.client.create(.pod, .pod("web")) } throws: {
                 let error = $0 as? StatusError
                 return error?.code == 403
-                    && error?.message.contains("admission webhook \"hook.apus.dev\" denied the request: no such owner") == true
+                    && error?.message.contains("admission webhook \"hook.apus.dev\" denied the request: no such owner")
+                        == true
             }
         }
     }
@@ -150,15 +165,21 @@ private final class FakeWebhook: Sendable {
             answer: { _ in FakeWebhook.labels("injected") },
             change: { hook in
                 hook["namespaceSelector"] = [
-                    "matchExpressions": [["key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-public"]]]
+                    "matchExpressions": [
+                        ["key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-public"]]
+                    ]
                 ]
-                hook["objectSelector"] = ["matchExpressions": [["key": "inject", "operator": "NotIn", "values": ["disabled"]]]]
+                hook["objectSelector"] = [
+                    "matchExpressions": [["key": "inject", "operator": "NotIn", "values": ["disabled"]]]
+                ]
             }
         ) { fixture, webhook in
             var excluded = KubernetesObject.pod("a")
             excluded.json[path: "metadata", "namespace"] = "kube-public"
             #expect(try await fixture.client.create(.pod, excluded).labels["injected"] == nil)
-            #expect(try await fixture.client.create(.pod, .pod("b", labels: ["inject": "disabled"])).labels["injected"] == nil)
+            #expect(
+                try await fixture.client.create(.pod, .pod("b", labels: ["inject": "disabled"])).labels["injected"]
+                    == nil)
             #expect(webhook.requests.isEmpty)
             let dry = try await fixture.raw(
                 "/api/v1/namespaces/default/pods?dryRun=All", method: "POST", body: KubernetesObject.pod("c").json)
@@ -180,7 +201,8 @@ private final class FakeWebhook: Sendable {
             } else {
                 await #expect { try await fixture.client.create(.pod, .pod("web")) } throws: {
                     let error = $0 as? StatusError
-                    return error?.code == 500 && error?.message.contains("failed calling webhook \"hook.apus.dev\"") == true
+                    return error?.code == 500
+                        && error?.message.contains("failed calling webhook \"hook.apus.dev\"") == true
                 }
             }
             #expect(webhook.requests.isEmpty)

@@ -10,14 +10,18 @@ import Testing
             #expect(!made.uid.isEmpty)
             #expect(made.json[path: "metadata", "creationTimestamp"]?.string.flatMap { KubernetesTime($0) } != nil)
             let patched = try await fixture.client.patch(
-                .configMap, namespace: "default", name: "settings", subresource: nil, .merge(["data": ["a": nil, "b": "2"]]))
+                .configMap, namespace: "default", name: "settings", subresource: nil,
+                .merge(["data": ["a": nil, "b": "2"]]))
             #expect(patched.json["data"] == ["b": "2"])
             let again = try await fixture.client.patch(
                 .configMap, namespace: "default", name: "settings", subresource: nil,
-                .json([["op": "test", "path": "/data/b", "value": "2"], ["op": "add", "path": "/data/c", "value": "3"]]))
+                .json([
+                    ["op": "test", "path": "/data/b", "value": "2"], ["op": "add", "path": "/data/c", "value": "3"],
+                ]))
             #expect(again.json["data"] == ["b": "2", "c": "3"])
             #expect(Int64(again.resourceVersion) ?? 0 > Int64(made.resourceVersion) ?? 0)
-            try await fixture.client.delete(.configMap, namespace: "default", name: "settings", gracePeriodSeconds: nil, uid: nil)
+            try await fixture.client.delete(
+                .configMap, namespace: "default", name: "settings", gracePeriodSeconds: nil, uid: nil)
             await #expect { try await fixture.client.get(.configMap, namespace: "default", name: "settings") } throws: {
                 ($0 as? StatusError)?.code == 404
             }
@@ -45,7 +49,9 @@ import Testing
             await #expect { try await fixture.client.create(.configMap, .configMap("a")) } throws: {
                 ($0 as? StatusError)?.reason == "AlreadyExists"
             }
-            await #expect { try await fixture.client.create(.configMap, .configMap("a", namespace: "nowhere")) } throws: {
+            await #expect {
+                try await fixture.client.create(.configMap, .configMap("a", namespace: "nowhere"))
+            } throws: {
                 ($0 as? StatusError)?.code == 404
             }
         }
@@ -58,7 +64,10 @@ import Testing
                 spec: [
                     "hostNetwork": true,
                     "containers": [
-                        ["name": "Main", "ports": [["containerPort": 70_000]], "tty": true, "volumeMounts": [["name": "x", "mountPath": "/x"]]]
+                        [
+                            "name": "Main", "ports": [["containerPort": 70_000]], "tty": true,
+                            "volumeMounts": [["name": "x", "mountPath": "/x"]],
+                        ]
                     ],
                     "volumes": [["name": "disk", "hostPath": ["path": "/"]]], "affinity": ["nodeAffinity": ["a": 1]],
                 ])
@@ -75,7 +84,9 @@ import Testing
                         "spec.containers[0].ports[0].containerPort", "spec.containers[0].tty",
                         "spec.containers[0].volumeMounts[0].name", "spec.volumes[0].hostPath", "spec.affinity",
                     ]))
-                #expect(error.message.contains("spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535"))
+                #expect(
+                    error.message.contains(
+                        "spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535"))
             }
         }
     }
@@ -140,11 +151,13 @@ import Testing
     @Test func aPodIsKeptUntilItsRunnerDeletesIt() async throws {
         try await APIFixture.run { fixture in
             let pod = try await fixture.client.create(.pod, .pod("web"))
-            let gone = try await fixture.client.delete(.pod, namespace: "default", name: "web", gracePeriodSeconds: 7, uid: nil)
+            let gone = try await fixture.client.delete(
+                .pod, namespace: "default", name: "web", gracePeriodSeconds: 7, uid: nil)
             #expect(gone.json[path: "metadata", "deletionGracePeriodSeconds"] == 7)
             let present = try await fixture.client.get(.pod, namespace: "default", name: "web")
             #expect(present.isTerminating && present.uid == pod.uid)
-            try await fixture.client.delete(.pod, namespace: "default", name: "web", gracePeriodSeconds: 0, uid: pod.uid)
+            try await fixture.client.delete(
+                .pod, namespace: "default", name: "web", gracePeriodSeconds: 0, uid: pod.uid)
             #expect(try await fixture.pods().isEmpty)
         }
     }
@@ -154,11 +167,15 @@ import Testing
             var map = KubernetesObject.configMap("a")
             map.json[path: "metadata", "finalizers"] = ["example.com/cleanup"]
             _ = try await fixture.client.create(.configMap, map)
-            try await fixture.client.delete(.configMap, namespace: "default", name: "a", gracePeriodSeconds: nil, uid: nil)
+            try await fixture.client.delete(
+                .configMap, namespace: "default", name: "a", gracePeriodSeconds: nil, uid: nil)
             #expect(try await fixture.client.get(.configMap, namespace: "default", name: "a").isTerminating)
             _ = try await fixture.client.patch(
-                .configMap, namespace: "default", name: "a", subresource: nil, .merge(["metadata": ["finalizers": nil]]))
-            await #expect(throws: StatusError.self) { try await fixture.client.get(.configMap, namespace: "default", name: "a") }
+                .configMap, namespace: "default", name: "a", subresource: nil, .merge(["metadata": ["finalizers": nil]])
+            )
+            await #expect(throws: StatusError.self) {
+                try await fixture.client.get(.configMap, namespace: "default", name: "a")
+            }
         }
     }
 
@@ -166,7 +183,8 @@ import Testing
         try await APIFixture.run { fixture in
             _ = try await fixture.client.create(.configMap, .configMap("a"))
             await #expect {
-                try await fixture.client.delete(.configMap, namespace: "default", name: "a", gracePeriodSeconds: nil, uid: "another")
+                try await fixture.client.delete(
+                    .configMap, namespace: "default", name: "a", gracePeriodSeconds: nil, uid: "another")
             } throws: { ($0 as? StatusError)?.code == 409 }
         }
     }
@@ -181,7 +199,8 @@ import Testing
             await #expect { try await fixture.client.create(.service, .service("other", spec: wanted)) } throws: {
                 ($0 as? StatusError)?.message.contains("already allocated") == true
             }
-            try await fixture.client.delete(.service, namespace: "default", name: "web", gracePeriodSeconds: nil, uid: nil)
+            try await fixture.client.delete(
+                .service, namespace: "default", name: "web", gracePeriodSeconds: nil, uid: nil)
             let other = try await fixture.client.create(.service, .service("other", spec: wanted))
             #expect(other.json[path: "spec", "clusterIP"]?.string == address)
             let headless = try await fixture.client.create(.service, .service("none", spec: ["clusterIP": "None"]))
@@ -196,14 +215,18 @@ import Testing
                 map.json[path: "metadata", "labels"] = ["even": .string(index % 2 == 0 ? "yes" : "no")]
                 _ = try await fixture.client.create(.configMap, map)
             }
-            let even = try await fixture.client.list(.configMap, namespace: "default", labelSelector: "even in (yes)", fieldSelector: nil)
+            let even = try await fixture.client.list(
+                .configMap, namespace: "default", labelSelector: "even in (yes)", fieldSelector: nil)
             #expect(even.items.map(\.name) == ["m0", "m2", "m4", "m6"])
-            let one = try await fixture.client.list(.configMap, namespace: nil, labelSelector: nil, fieldSelector: "metadata.name=m3")
+            let one = try await fixture.client.list(
+                .configMap, namespace: nil, labelSelector: nil, fieldSelector: "metadata.name=m3")
             #expect(one.items.map(\.name) == ["m3"])
             var names: [String] = []
             var next = ""
             repeat {
-                let page = try await fixture.raw("/api/v1/namespaces/default/configmaps?limit=3&continue=\(next)&labelSelector=even").json
+                let page = try await fixture.raw(
+                    "/api/v1/namespaces/default/configmaps?limit=3&continue=\(next)&labelSelector=even"
+                ).json
                 names += page["items"]?.array?.compactMap { $0[path: "metadata", "name"]?.string } ?? []
                 next = page[path: "metadata", "continue"]?.string ?? ""
             } while !next.isEmpty
@@ -229,15 +252,20 @@ import Testing
         try await APIFixture.run(directory: place) { fixture in
             _ = try await fixture.client.create(.configMap, .configMap("kept", ["a": "1"]))
             let last = try await fixture.client.create(.configMap, .configMap("gone"))
-            try await fixture.client.delete(.configMap, namespace: "default", name: "gone", gracePeriodSeconds: nil, uid: nil)
+            try await fixture.client.delete(
+                .configMap, namespace: "default", name: "gone", gracePeriodSeconds: nil, uid: nil)
             version = Int64(last.resourceVersion) ?? 0
             token = fixture.token
-            let mode = try FileManager.default.attributesOfItem(atPath: "\(place)/objects.sqlite")[.posixPermissions] as? Int
+            let mode =
+                try FileManager.default.attributesOfItem(atPath: "\(place)/objects.sqlite")[.posixPermissions] as? Int
             #expect(mode == 0o600)
         }
         try await APIFixture.run(directory: place) { fixture in
-            #expect(try await fixture.client.get(.configMap, namespace: "default", name: "kept").json["data"] == ["a": "1"])
-            await #expect(throws: StatusError.self) { try await fixture.client.get(.configMap, namespace: "default", name: "gone") }
+            #expect(
+                try await fixture.client.get(.configMap, namespace: "default", name: "kept").json["data"] == ["a": "1"])
+            await #expect(throws: StatusError.self) {
+                try await fixture.client.get(.configMap, namespace: "default", name: "gone")
+            }
             let next = try await fixture.client.create(.configMap, .configMap("new"))
             #expect(Int64(next.resourceVersion) ?? 0 > version)
             #expect(fixture.token == token)
@@ -247,7 +275,9 @@ import Testing
     @Test func aTooLargeObjectIsRefused() async throws {
         try await APIFixture.run { fixture in
             let text = String(repeating: "x", count: 1_600_000)
-            await #expect { try await fixture.client.create(.configMap, .configMap("big", ["a": .string(text)])) } throws: {
+            await #expect {
+                try await fixture.client.create(.configMap, .configMap("big", ["a": .string(text)]))
+            } throws: {
                 ($0 as? StatusError)?.code == 413
             }
         }
@@ -261,7 +291,8 @@ extension APIFixture {
         contentType: String = "application/json"
     ) async throws -> (status: Int, json: JSONValue) {
         let parts = target.split(separator: "?", maxSplits: 1)
-        let query = parts.count > 1
+        let query =
+            parts.count > 1
             ? parts[1].split(separator: "&").map { pair -> (name: String, value: String) in
                 let sides = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
                 return (String(sides[0]), sides.count > 1 ? String(sides[1]) : "")
@@ -269,7 +300,8 @@ extension APIFixture {
         do {
             let answer = try await client.raw(
                 APIRequest(
-                    method, String(parts[0]), query: query, body: body.map { Array($0.data()) }, contentType: contentType,
+                    method, String(parts[0]), query: query, body: body.map { Array($0.data()) },
+                    contentType: contentType,
                     accept: accept))
             return (answer.status, (try? JSONValue(parsing: Data(answer.body))) ?? .null)
         } catch let error as StatusError {

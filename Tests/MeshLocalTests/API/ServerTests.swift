@@ -8,7 +8,9 @@ import Testing
 @Suite struct ServerTests {
     private static func client(_ fixture: APIFixture, token: ClusterAccess.Token) throws -> KubernetesClient {
         try KubernetesClient(
-            ClusterAccess(server: "https://\(fixture.server)", certificateAuthority: Array(fixture.authorityPEM.utf8), token: token))
+            ClusterAccess(
+                server: "https://\(fixture.server)", certificateAuthority: Array(fixture.authorityPEM.utf8),
+                token: token))
     }
 
     @Test func whoIsNotKnownIsRefused() async throws {
@@ -16,7 +18,9 @@ import Testing
             for (token, code) in [(ClusterAccess.Token.none, 403), (.fixed("wrong"), 401)] {
                 let client = try Self.client(fixture, token: token)
                 let answer = try? await client.raw(APIRequest("GET", "/api/v1/pods")).status
-                await #expect { try await client.list(.pod, namespace: nil, labelSelector: nil, fieldSelector: nil) } throws: {
+                await #expect {
+                    try await client.list(.pod, namespace: nil, labelSelector: nil, fieldSelector: nil)
+                } throws: {
                     ($0 as? StatusError)?.code == code
                 }
                 #expect(answer == nil || answer == code)
@@ -45,7 +49,9 @@ import Testing
         try await APIFixture.run { fixture in
             _ = try await fixture.client.create(
                 .serviceAccount,
-                KubernetesObject(["apiVersion": "v1", "kind": "ServiceAccount", "metadata": ["name": "shop", "namespace": "default"]]))
+                KubernetesObject([
+                    "apiVersion": "v1", "kind": "ServiceAccount", "metadata": ["name": "shop", "namespace": "default"],
+                ]))
             var pod = KubernetesObject.pod("web")
             pod.json[path: "spec", "serviceAccountName"] = "shop"
             pod = try await fixture.client.create(.pod, pod)
@@ -87,9 +93,12 @@ import Testing
     @Test func kubectlsTableHasTheColumnsOfTheKind() async throws {
         try await APIFixture.run([.kubelet]) { fixture in
             _ = try await fixture.client.create(.pod, .pod("web"))
-            try await fixture.eventually("the pod runs") { try await fixture.pods().first?.json[path: "status", "phase"] == "Running" }
+            try await fixture.eventually("the pod runs") {
+                try await fixture.pods().first?.json[path: "status", "phase"] == "Running"
+            }
             let table = try await fixture.raw(
-                "/api/v1/namespaces/default/pods", accept: "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+                "/api/v1/namespaces/default/pods",
+                accept: "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
             ).json
             #expect(table["kind"] == "Table")
             let names = table["columnDefinitions"]?.array?.compactMap { $0["name"]?.string }
@@ -104,8 +113,12 @@ import Testing
         try await APIFixture.run { fixture in
             let groups = try await fixture.raw("/apis").json["groups"]?.array?.compactMap { $0["name"]?.string } ?? []
             #expect(Set(groups).isSuperset(of: ["apps", "batch", "discovery.k8s.io", "apiextensions.k8s.io"]))
-            let core = try await fixture.raw("/api/v1").json["resources"]?.array?.compactMap { $0["name"]?.string } ?? []
-            #expect(Set(core).isSuperset(of: ["pods", "pods/log", "pods/exec", "pods/status", "services/proxy", "serviceaccounts/token"]))
+            let core =
+                try await fixture.raw("/api/v1").json["resources"]?.array?.compactMap { $0["name"]?.string } ?? []
+            #expect(
+                Set(core).isSuperset(of: [
+                    "pods", "pods/log", "pods/exec", "pods/status", "services/proxy", "serviceaccounts/token",
+                ]))
             #expect(try await fixture.raw("/apis/nothing.example/v1").status == 404)
         }
     }
@@ -120,7 +133,9 @@ import Testing
                     "versions": [
                         [
                             "name": "v1", "served": true, "storage": true, "subresources": ["status": [:]],
-                            "additionalPrinterColumns": [["name": "Weight", "type": "integer", "jsonPath": ".spec.weight"]],
+                            "additionalPrinterColumns": [
+                                ["name": "Weight", "type": "integer", "jsonPath": ".spec.weight"]
+                            ],
                             "schema": [
                                 "openAPIV3Schema": [
                                     "type": "object",
@@ -141,11 +156,16 @@ import Testing
                 ],
             ]
             let made = try await fixture.client.create(.customResourceDefinition, KubernetesObject(definition))
-            #expect(made.json[path: "status", "conditions"]?.array?.contains { $0["type"] == "Established" && $0["status"] == "True" } == true)
-            let kind = ResourceKind(group: "apus.dev", version: "v1", kind: "Route", plural: "routes", isNamespaced: true)
+            #expect(
+                made.json[path: "status", "conditions"]?.array?.contains {
+                    $0["type"] == "Established" && $0["status"] == "True"
+                } == true)
+            let kind = ResourceKind(
+                group: "apus.dev", version: "v1", kind: "Route", plural: "routes", isNamespaced: true)
             func route(_ spec: JSONValue) -> KubernetesObject {
                 KubernetesObject([
-                    "apiVersion": "apus.dev/v1", "kind": "Route", "metadata": ["name": "r", "namespace": "default"], "spec": spec,
+                    "apiVersion": "apus.dev/v1", "kind": "Route", "metadata": ["name": "r", "namespace": "default"],
+                    "spec": spec,
                 ])
             }
             await #expect { try await fixture.client.create(kind, route(["weight": 0, "mode": "c"])) } throws: {
@@ -155,7 +175,8 @@ import Testing
             let kept = try await fixture.client.create(kind, route(["weight": 2, "unknown": true]))
             #expect(kept.json["spec"] == ["weight": 2, "mode": "a"])
             _ = try await fixture.client.patch(
-                kind, namespace: "default", name: "r", subresource: "status", .merge(["status": ["seen": 1], "spec": ["weight": 9]]))
+                kind, namespace: "default", name: "r", subresource: "status",
+                .merge(["status": ["seen": 1], "spec": ["weight": 9]]))
             let now = try await fixture.client.get(kind, namespace: "default", name: "r")
             #expect(now.json[path: "status", "seen"] == 1 && now.json[path: "spec", "weight"] == 2)
             try await fixture.client.delete(
@@ -172,7 +193,9 @@ import Testing
             let scaled = try await fixture.raw(
                 path, method: "PATCH", body: ["spec": ["replicas": 5]], contentType: "application/merge-patch+json")
             #expect(scaled.json[path: "spec", "replicas"] == 5)
-            #expect(try await fixture.client.get(.deployment, namespace: "default", name: "web").json[path: "spec", "replicas"] == 5)
+            #expect(
+                try await fixture.client.get(.deployment, namespace: "default", name: "web").json[
+                    path: "spec", "replicas"] == 5)
         }
     }
 
@@ -192,10 +215,15 @@ import Testing
             _ = try await fixture.client.create(.pod, .pod("web"))
             let exec = ExecClient(
                 ClusterAccess(
-                    server: "https://\(fixture.server)", certificateAuthority: Array(fixture.authorityPEM.utf8), token: .fixed(fixture.token)))
-            func run(_ command: [String], _ input: AsyncStream<[UInt8]>? = nil, pod: String = "web") async throws -> (Int, [UInt8], [UInt8]) {
+                    server: "https://\(fixture.server)", certificateAuthority: Array(fixture.authorityPEM.utf8),
+                    token: .fixed(fixture.token)))
+            func run(_ command: [String], _ input: AsyncStream<[UInt8]>? = nil, pod: String = "web") async throws -> (
+                Int, [UInt8], [UInt8]
+            ) {
                 let outputs = Mutex<([UInt8], [UInt8])>(([], []))
-                let code = try await exec.run(namespace: "default", pod: pod, container: nil, command: command, standardInput: input) { piece in
+                let code = try await exec.run(
+                    namespace: "default", pod: pod, container: nil, command: command, standardInput: input
+                ) { piece in
                     outputs.withLock { outputs in
                         switch piece {
                         case .standardOutput(let bytes): outputs.0 += bytes
@@ -227,9 +255,11 @@ import Testing
             // The server itself plays the pod.
             _ = try await fixture.client.create(.pod, .pod("web"))
             fixture.access.addresses.withLock { $0["web"] = .loopback4 }
-            let pod = try await fixture.raw("/api/v1/namespaces/default/pods/https:web:\(fixture.server.port)/proxy/healthz")
+            let pod = try await fixture.raw(
+                "/api/v1/namespaces/default/pods/https:web:\(fixture.server.port)/proxy/healthz")
             #expect(pod.status == 200)
-            let service = try await fixture.raw("/api/v1/namespaces/default/services/https:kubernetes:https/proxy/version")
+            let service = try await fixture.raw(
+                "/api/v1/namespaces/default/services/https:kubernetes:https/proxy/version")
             #expect(service.json["gitVersion"] == "v1.31.0+apus")
             #expect(try await fixture.raw("/api/v1/namespaces/default/services/none:80/proxy/").status == 404)
         }

@@ -5,7 +5,9 @@ import Testing
 
 @Suite struct WatchTests {
     /// The next events of a watch, bookmarks left out.
-    private static func take(_ count: Int, _ stream: AsyncThrowingStream<WatchEvent, any Error>) async throws -> [String] {
+    private static func take(_ count: Int, _ stream: AsyncThrowingStream<WatchEvent, any Error>) async throws
+        -> [String]
+    {
         var seen: [String] = []
         for try await event in stream where event.change != .bookmark {
             seen.append("\(event.change.rawValue) \(event.object.name)")
@@ -16,26 +18,31 @@ import Testing
 
     @Test func aWatchTellsWhatHappensAfterAVersionOverHTTPS() async throws {
         try await APIFixture.run { fixture in
-            let start = try await fixture.client.list(.configMap, namespace: "default", labelSelector: nil, fieldSelector: nil)
+            let start = try await fixture.client.list(
+                .configMap, namespace: "default", labelSelector: nil, fieldSelector: nil)
             // What happened before the watch was opened is told too.
             _ = try await fixture.client.create(.configMap, .configMap("a"))
             let watch = fixture.client.watch(
-                .configMap, namespace: "default", labelSelector: nil, fieldSelector: nil, resourceVersion: start.resourceVersion)
+                .configMap, namespace: "default", labelSelector: nil, fieldSelector: nil,
+                resourceVersion: start.resourceVersion)
             async let seen = Self.take(4, watch)
             _ = try await fixture.client.patch(
                 .configMap, namespace: "default", name: "a", subresource: nil, .merge(["data": ["x": "1"]]))
             _ = try await fixture.client.create(.configMap, .configMap("other", namespace: "kube-system"))
             _ = try await fixture.client.create(.configMap, .configMap("b"))
-            try await fixture.client.delete(.configMap, namespace: "default", name: "a", gracePeriodSeconds: nil, uid: nil)
+            try await fixture.client.delete(
+                .configMap, namespace: "default", name: "a", gracePeriodSeconds: nil, uid: nil)
             #expect(try await seen == ["ADDED a", "MODIFIED a", "ADDED b", "DELETED a"])
         }
     }
 
     @Test func anObjectThatBeginsToMatchIsNewAndOneThatStopsIsGone() async throws {
         try await APIFixture.run { fixture in
-            let start = try await fixture.client.list(.configMap, namespace: nil, labelSelector: nil, fieldSelector: nil)
+            let start = try await fixture.client.list(
+                .configMap, namespace: nil, labelSelector: nil, fieldSelector: nil)
             let watch = fixture.client.watch(
-                .configMap, namespace: "default", labelSelector: "on=yes", fieldSelector: nil, resourceVersion: start.resourceVersion)
+                .configMap, namespace: "default", labelSelector: "on=yes", fieldSelector: nil,
+                resourceVersion: start.resourceVersion)
             async let seen = Self.take(3, watch)
             _ = try await fixture.client.create(.configMap, .configMap("a"))
             for value in ["yes", "yes", "no"] {
@@ -54,10 +61,12 @@ import Testing
             let start = try await fixture.client.create(.configMap, .configMap("a"))
             for index in 0..<10 {
                 _ = try await fixture.client.patch(
-                    .configMap, namespace: "default", name: "a", subresource: nil, .merge(["data": ["n": .string("\(index)")]]))
+                    .configMap, namespace: "default", name: "a", subresource: nil,
+                    .merge(["data": ["n": .string("\(index)")]]))
             }
             let watch = fixture.client.watch(
-                .configMap, namespace: "default", labelSelector: nil, fieldSelector: nil, resourceVersion: start.resourceVersion)
+                .configMap, namespace: "default", labelSelector: nil, fieldSelector: nil,
+                resourceVersion: start.resourceVersion)
             await #expect { for try await _ in watch {} } throws: { ($0 as? StatusError)?.code == 410 }
         }
     }
@@ -68,7 +77,8 @@ import Testing
         try await APIFixture.run(limits: limits) { fixture in
             let start = try await fixture.api.list(.configMap, namespace: nil, labelSelector: nil, fieldSelector: nil)
             let watch = fixture.api.watch(
-                .configMap, namespace: "default", labelSelector: nil, fieldSelector: nil, resourceVersion: start.resourceVersion)
+                .configMap, namespace: "default", labelSelector: nil, fieldSelector: nil,
+                resourceVersion: start.resourceVersion)
             for index in 0..<10 { _ = try await fixture.api.create(.configMap, .configMap("m\(index)")) }
             var seen = 0
             await #expect { for try await _ in watch { seen += 1 } } throws: { ($0 as? StatusError)?.code == 410 }
@@ -99,7 +109,8 @@ import Testing
             try await withThrowingTaskGroup(of: Int.self) { group in
                 for _ in 0..<200 {
                     let watch = fixture.api.watch(
-                        .configMap, namespace: "default", labelSelector: nil, fieldSelector: nil, resourceVersion: start.resourceVersion)
+                        .configMap, namespace: "default", labelSelector: nil, fieldSelector: nil,
+                        resourceVersion: start.resourceVersion)
                     group.addTask {
                         var seen = 0
                         for try await event in watch where event.change == .added {
@@ -125,10 +136,12 @@ import Testing
 
     @Test func aWatchWhoseClientIsGoneIsClosed() async throws {
         try await APIFixture.run { fixture in
-            let start = try await fixture.client.list(.configMap, namespace: nil, labelSelector: nil, fieldSelector: nil)
+            let start = try await fixture.client.list(
+                .configMap, namespace: nil, labelSelector: nil, fieldSelector: nil)
             let reader = Task {
                 let watch = fixture.client.watch(
-                    .configMap, namespace: "default", labelSelector: nil, fieldSelector: nil, resourceVersion: start.resourceVersion)
+                    .configMap, namespace: "default", labelSelector: nil, fieldSelector: nil,
+                    resourceVersion: start.resourceVersion)
                 for try await _ in watch {}
             }
             try await fixture.eventually("the watch is open") { fixture.api.store.statistics.watchers == 1 }

@@ -6,13 +6,16 @@ import Testing
 
 @Suite struct ControllerTests {
     private static func status(_ fixture: APIFixture, _ name: String, _ field: String) async throws -> Int {
-        try await fixture.client.get(.deployment, namespace: "default", name: name).json[path: "status", field]?.int ?? 0
+        try await fixture.client.get(.deployment, namespace: "default", name: name).json[path: "status", field]?.int
+            ?? 0
     }
 
     @Test func aDeploymentMakesItsPodsAndMovesToANewTemplate() async throws {
         try await APIFixture.run([.controllers, .kubelet]) { fixture in
             _ = try await fixture.client.create(.deployment, .deployment("web", replicas: 3))
-            try await fixture.eventually("three are available") { try await Self.status(fixture, "web", "availableReplicas") == 3 }
+            try await fixture.eventually("three are available") {
+                try await Self.status(fixture, "web", "availableReplicas") == 3
+            }
             let first = try await fixture.pods("default", "app=web")
             #expect(first.count == 3)
             #expect(first.allSatisfy { $0.labels["pod-template-hash"] != nil && $0.controller?.kind == "ReplicaSet" })
@@ -25,11 +28,16 @@ import Testing
             }
             try await fixture.eventually("the status says so") {
                 let object = try await fixture.client.get(.deployment, namespace: "default", name: "web")
-                let progressing = object.json[path: "status", "conditions"]?.array?.first { $0["type"] == "Progressing" }
-                return progressing?["reason"] == "NewReplicaSetAvailable" && object.json[path: "status", "updatedReplicas"] == 3
+                let progressing = object.json[path: "status", "conditions"]?.array?.first {
+                    $0["type"] == "Progressing"
+                }
+                return progressing?["reason"] == "NewReplicaSetAvailable"
+                    && object.json[path: "status", "updatedReplicas"] == 3
                     && object.json[path: "status", "observedGeneration"] == object.json[path: "metadata", "generation"]
             }
-            let sets = try await fixture.client.list(.replicaSet, namespace: "default", labelSelector: nil, fieldSelector: nil).items
+            let sets = try await fixture.client.list(
+                .replicaSet, namespace: "default", labelSelector: nil, fieldSelector: nil
+            ).items
             #expect(Set(sets.compactMap { $0.annotations["deployment.kubernetes.io/revision"] }) == ["1", "2"])
         }
     }
@@ -37,24 +45,35 @@ import Testing
     @Test func anUpdateThatDoesNotBecomeReadyLeavesTheOldPodsServing() async throws {
         try await APIFixture.run([.controllers, .kubelet]) { fixture in
             _ = try await fixture.client.create(.deployment, .deployment("web", replicas: 4))
-            try await fixture.eventually("four are available") { try await Self.status(fixture, "web", "availableReplicas") == 4 }
+            try await fixture.eventually("four are available") {
+                try await Self.status(fixture, "web", "availableReplicas") == 4
+            }
             _ = try await fixture.client.patch(
                 .deployment, namespace: "default", name: "web", subresource: nil,
                 .merge(["spec": ["template": ["metadata": ["annotations": ["test/fate": "unready"]]]]]))
-            try await fixture.eventually("the update has begun") { try await Self.status(fixture, "web", "updatedReplicas") == 2 }
+            try await fixture.eventually("the update has begun") {
+                try await Self.status(fixture, "web", "updatedReplicas") == 2
+            }
             // 25% of four: one more, one less.
-            try await fixture.eventually("one old one is gone") { try await Self.status(fixture, "web", "availableReplicas") == 3 }
+            try await fixture.eventually("one old one is gone") {
+                try await Self.status(fixture, "web", "availableReplicas") == 3
+            }
             #expect(try await fixture.pods("default", "app=web").filter { !$0.isTerminating }.count == 5)
         }
     }
 
     @Test func recreateStopsAllBeforeItStartsAny() async throws {
         try await APIFixture.run([.controllers, .kubelet]) { fixture in
-            _ = try await fixture.client.create(.deployment, .deployment("web", replicas: 2, strategy: ["type": "Recreate"]))
-            try await fixture.eventually("two are available") { try await Self.status(fixture, "web", "availableReplicas") == 2 }
-            let start = try await fixture.client.list(.pod, namespace: "default", labelSelector: nil, fieldSelector: nil)
+            _ = try await fixture.client.create(
+                .deployment, .deployment("web", replicas: 2, strategy: ["type": "Recreate"]))
+            try await fixture.eventually("two are available") {
+                try await Self.status(fixture, "web", "availableReplicas") == 2
+            }
+            let start = try await fixture.client.list(
+                .pod, namespace: "default", labelSelector: nil, fieldSelector: nil)
             let watch = fixture.client.watch(
-                .pod, namespace: "default", labelSelector: "app=web", fieldSelector: nil, resourceVersion: start.resourceVersion)
+                .pod, namespace: "default", labelSelector: "app=web", fieldSelector: nil,
+                resourceVersion: start.resourceVersion)
             async let order: [String] = {
                 var order: [String] = []
                 for try await event in watch where event.change == .added || event.change == .deleted {
@@ -73,12 +92,16 @@ import Testing
     @Test func aPodThatGoesIsReplacedAndScalingDownTakesTheUnreadyFirst() async throws {
         try await APIFixture.run([.controllers, .kubelet]) { fixture in
             _ = try await fixture.client.create(.deployment, .deployment("web", replicas: 2))
-            try await fixture.eventually("two are available") { try await Self.status(fixture, "web", "availableReplicas") == 2 }
+            try await fixture.eventually("two are available") {
+                try await Self.status(fixture, "web", "availableReplicas") == 2
+            }
             let victim = try #require(try await fixture.pods("default", "app=web").first)
-            try await fixture.client.delete(.pod, namespace: "default", name: victim.name, gracePeriodSeconds: nil, uid: nil)
+            try await fixture.client.delete(
+                .pod, namespace: "default", name: victim.name, gracePeriodSeconds: nil, uid: nil)
             try await fixture.eventually("it is replaced") {
                 let pods = try await fixture.pods("default", "app=web")
-                return pods.count == 2 && !pods.contains { $0.uid == victim.uid } && pods.allSatisfy { !$0.isTerminating }
+                return pods.count == 2 && !pods.contains { $0.uid == victim.uid }
+                    && pods.allSatisfy { !$0.isTerminating }
             }
             let pods = try await fixture.pods("default", "app=web")
             var unready = pods[0]
@@ -95,10 +118,14 @@ import Testing
     @Test func aDeploymentTakesEverythingItOwnsWithIt() async throws {
         try await APIFixture.run([.controllers, .kubelet]) { fixture in
             _ = try await fixture.client.create(.deployment, .deployment("web", replicas: 2))
-            try await fixture.eventually("two are available") { try await Self.status(fixture, "web", "availableReplicas") == 2 }
-            try await fixture.client.delete(.deployment, namespace: "default", name: "web", gracePeriodSeconds: nil, uid: nil)
+            try await fixture.eventually("two are available") {
+                try await Self.status(fixture, "web", "availableReplicas") == 2
+            }
+            try await fixture.client.delete(
+                .deployment, namespace: "default", name: "web", gracePeriodSeconds: nil, uid: nil)
             try await fixture.eventually("nothing is left") {
-                let sets = try await fixture.client.list(.replicaSet, namespace: "default", labelSelector: nil, fieldSelector: nil)
+                let sets = try await fixture.client.list(
+                    .replicaSet, namespace: "default", labelSelector: nil, fieldSelector: nil)
                 let pods = try await fixture.pods()
                 return sets.items.isEmpty && pods.isEmpty
             }
@@ -115,15 +142,19 @@ import Testing
             dependent.json[path: "metadata", "finalizers"] = ["example.com/hold"]
             _ = try await fixture.client.create(.configMap, dependent)
             _ = try await fixture.raw(
-                "/api/v1/namespaces/default/configmaps/owner", method: "DELETE", body: ["propagationPolicy": "Foreground"])
+                "/api/v1/namespaces/default/configmaps/owner", method: "DELETE",
+                body: ["propagationPolicy": "Foreground"])
             try await fixture.eventually("the dependent terminates") {
                 try await fixture.client.get(.configMap, namespace: "default", name: "dependent").isTerminating
             }
             #expect(try await fixture.client.get(.configMap, namespace: "default", name: "owner").isTerminating)
             _ = try await fixture.client.patch(
-                .configMap, namespace: "default", name: "dependent", subresource: nil, .merge(["metadata": ["finalizers": nil]]))
+                .configMap, namespace: "default", name: "dependent", subresource: nil,
+                .merge(["metadata": ["finalizers": nil]]))
             try await fixture.eventually("both are gone") {
-                let names = try await fixture.client.list(.configMap, namespace: "default", labelSelector: nil, fieldSelector: nil).items.map(\.name)
+                let names = try await fixture.client.list(
+                    .configMap, namespace: "default", labelSelector: nil, fieldSelector: nil
+                ).items.map(\.name)
                 return !names.contains("owner") && !names.contains("dependent")
             }
         }
@@ -137,13 +168,15 @@ import Testing
                 ["apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": .string(owner.uid)]
             ]
             _ = try await fixture.client.create(.configMap, dependent)
-            _ = try await fixture.raw("/api/v1/namespaces/default/configmaps/owner", method: "DELETE", body: ["propagationPolicy": "Orphan"])
+            _ = try await fixture.raw(
+                "/api/v1/namespaces/default/configmaps/owner", method: "DELETE", body: ["propagationPolicy": "Orphan"])
             try await fixture.eventually("the owner is gone") {
                 (try? await fixture.client.get(.configMap, namespace: "default", name: "owner")) == nil
             }
             #expect(try await fixture.client.get(.configMap, namespace: "default", name: "dependent").controller == nil)
             #expect(
-                try await fixture.client.get(.configMap, namespace: "default", name: "dependent").json[path: "metadata", "ownerReferences"] == nil)
+                try await fixture.client.get(.configMap, namespace: "default", name: "dependent").json[
+                    path: "metadata", "ownerReferences"] == nil)
         }
     }
 
@@ -158,19 +191,26 @@ import Testing
                 ]
                 for (field, value) in more.object ?? [:] { spec[field] = value }
                 return KubernetesObject([
-                    "apiVersion": "batch/v1", "kind": "Job", "metadata": ["name": .string(name), "namespace": "default"], "spec": spec,
+                    "apiVersion": "batch/v1", "kind": "Job",
+                    "metadata": ["name": .string(name), "namespace": "default"], "spec": spec,
                 ])
             }
             func condition(_ name: String, _ type: String) async throws -> JSONValue? {
-                try await fixture.client.get(.job, namespace: "default", name: name).json[path: "status", "conditions"]?.array?
+                try await fixture.client.get(.job, namespace: "default", name: name).json[path: "status", "conditions"]?
+                    .array?
                     .first { $0["type"]?.string == type && $0["status"] == "True" }
             }
-            _ = try await fixture.client.create(.job, job("good", fate: "succeed", ["completions": 4, "parallelism": 2]))
+            _ = try await fixture.client.create(
+                .job, job("good", fate: "succeed", ["completions": 4, "parallelism": 2]))
             _ = try await fixture.client.create(.job, job("bad", fate: "fail", ["backoffLimit": 1]))
             _ = try await fixture.client.create(.job, job("short", fate: "succeed", ["ttlSecondsAfterFinished": 0]))
             try await fixture.eventually("the good one completes") { try await condition("good", "Complete") != nil }
-            #expect(try await fixture.client.get(.job, namespace: "default", name: "good").json[path: "status", "succeeded"] == 4)
-            try await fixture.eventually("the bad one fails") { try await condition("bad", "Failed")?["reason"] == "BackoffLimitExceeded" }
+            #expect(
+                try await fixture.client.get(.job, namespace: "default", name: "good").json[path: "status", "succeeded"]
+                    == 4)
+            try await fixture.eventually("the bad one fails") {
+                try await condition("bad", "Failed")?["reason"] == "BackoffLimitExceeded"
+            }
             #expect(try await fixture.pods("default", "job-name=bad").count == 2)
             try await fixture.eventually("the short one and its pod are removed") {
                 let job = try? await fixture.client.get(.job, namespace: "default", name: "short")
@@ -184,17 +224,23 @@ import Testing
         try await APIFixture.run([.controllers]) { fixture in
             func endpoints() async throws -> [JSONValue] {
                 try await fixture.client.list(
-                    .endpointSlice, namespace: "default", labelSelector: "kubernetes.io/service-name=web", fieldSelector: nil
+                    .endpointSlice, namespace: "default", labelSelector: "kubernetes.io/service-name=web",
+                    fieldSelector: nil
                 ).items.flatMap { $0.json["endpoints"]?.array ?? [] }
             }
             _ = try await fixture.client.create(
-                .service, .service("web", spec: ["selector": ["app": "web"], "ports": [["port": 80, "targetPort": 8080]]]))
+                .service,
+                .service("web", spec: ["selector": ["app": "web"], "ports": [["port": 80, "targetPort": 8080]]]))
             let pod = try await fixture.client.create(.pod, .pod("a", labels: ["app": "web"]))
             var running = pod
-            running.json["status"] = ["phase": "Running", "podIP": "10.97.0.5", "conditions": [["type": "Ready", "status": "True"]]]
+            running.json["status"] = [
+                "phase": "Running", "podIP": "10.97.0.5", "conditions": [["type": "Ready", "status": "True"]],
+            ]
             running.json[path: "metadata", "resourceVersion"] = nil
             _ = try await fixture.client.update(.pod, running, subresource: "status")
-            try await fixture.eventually("it is an endpoint") { try await endpoints().first?["addresses"] == ["10.97.0.5"] }
+            try await fixture.eventually("it is an endpoint") {
+                try await endpoints().first?["addresses"] == ["10.97.0.5"]
+            }
             try await fixture.client.delete(.pod, namespace: "default", name: "a", gracePeriodSeconds: nil, uid: nil)
             try await fixture.eventually("it is terminating but serves") {
                 try await endpoints().first?["conditions"] == ["ready": false, "serving": true, "terminating": true]
@@ -221,7 +267,9 @@ import Testing
                 (try? await fixture.client.get(.namespace, namespace: nil, name: "shop")) == nil
             }
             #expect(try await fixture.pods("shop").isEmpty)
-            await #expect { try await fixture.client.create(.configMap, .configMap("late", namespace: "shop")) } throws: {
+            await #expect {
+                try await fixture.client.create(.configMap, .configMap("late", namespace: "shop"))
+            } throws: {
                 ($0 as? StatusError)?.code == 404
             }
         }
