@@ -10,7 +10,9 @@ package struct ConnectionPoolState<Connection: Equatable, Waiter: Equatable> {
         /// Connections that exist or are being made.
         package var connections = 1024
         package var waiting = 1024
+        /// Connections that may be idle for longer than a pause between bursts; more than that are let go after it.
         package var idle = 256
+        package var burstNanoseconds: Int64 = 5_000_000_000
         package var idleNanoseconds: Int64 = 60_000_000_000
 
         package init() {}
@@ -127,7 +129,7 @@ package struct ConnectionPoolState<Connection: Equatable, Waiter: Equatable> {
 
     @inline(__always)
     private mutating func keep(_ connection: Connection, now: Int64) -> Return {
-        guard idle.count < limits.idle else { return .close }
+        guard idle.count < limits.connections else { return .close }
         idle.append(Idle(connection: connection, since: now))
         return .keep
     }
@@ -159,8 +161,15 @@ package struct ConnectionPoolState<Connection: Equatable, Waiter: Equatable> {
     /// Lets idle connections go that are past their time.
     package mutating func expire(now: Int64) {
         let limit = reuseLimit(now: now)
-        guard let first = idle.first, now &- first.since >= limit else { return }
-        let kept = idle.firstIndex { now &- $0.since < limit } ?? idle.count
+        let surplus = idle.count - limits.idle
+        // The oldest come first, so whatever goes is a beginning of the list.
+        var kept = 0
+        while kept < idle.count {
+            let age = now &- idle[kept].since
+            guard age >= limit || kept < surplus && age >= limits.burstNanoseconds else { break }
+            kept += 1
+        }
+        guard kept > 0 else { return }
         expired.append(contentsOf: idle[..<kept].map(\.connection))
         idle.removeFirst(kept)
     }

@@ -96,16 +96,19 @@ private typealias Pool = ConnectionPoolState<Int, String>
         #expect(result12 == [2])
     }
 
-    @Test func moreIdleConnectionsThanAllowedAreClosed() {
+    @Test func moreIdleConnectionsThanAllowedGoWhenTheBurstIsOver() {
         var pool = pool { $0.idle = 1 }
-        for id in 1...2 {
+        for id in 1...3 {
             _ = pool.checkout("w\(id)", now: 0)
             _ = pool.connected(id, now: 0)
         }
-        let result13 = pool.released(1, now: 0)
-        #expect(result13 == .keep)
-        let result14 = pool.released(2, now: 0)
-        #expect(result14 == .close)
+        for id in 1...3 { _ = pool.released(id, now: 0) }
+        pool.expire(now: 4 * Self.second)
+        #expect(!pool.hasExpired)
+        pool.expire(now: 5 * Self.second)
+        let expired = pool.takeExpired()
+        #expect(expired == [1, 2])
+        #expect(pool.idleCount == 1)
     }
 
     @Test func itLearnsHowLongTheEndpointKeepsIdleConnections() {
@@ -177,7 +180,7 @@ private typealias Pool = ConnectionPoolState<Int, String>
                 switch pool.connected(nextID, now: now) {
                 case .serve(let waiter): serve(waiter, nextID)
                 case .keep: idle.insert(nextID)
-                case .close: #expect(idle.count == 3)
+                case .close: Issue.record("never more than may exist")
                 }
             case 3 where connecting > 0:
                 connecting -= 1
@@ -188,7 +191,7 @@ private typealias Pool = ConnectionPoolState<Int, String>
                 switch pool.released(connection, now: now) {
                 case .serve(let waiter): serve(waiter, connection)
                 case .keep: idle.insert(connection)
-                case .close: #expect(idle.count == 3)
+                case .close: Issue.record("never more than may exist")
                 }
             case 5:
                 guard let connection = inUse.max() else { continue }
