@@ -52,6 +52,9 @@ package final class APIServer: Sendable {
     /// Serves on every listener until cancelled. `onListening` is called for each with the address it really has.
     package func run(onListening: @escaping @Sendable (SocketAddress) -> Void = { _ in }) async throws {
         let tls = try certificate.tlsConfiguration()
+        // The framework calls every connection that ends with the server an error; what a request meets is logged by the responder.
+        var quiet = logger
+        quiet.logLevel = .critical
         try await withThrowingTaskGroup(of: Void.self) { group in
             for listener in settings.listeners {
                 let application = try Application(
@@ -62,7 +65,7 @@ package final class APIServer: Sendable {
                     onServerRunning: { channel in
                         guard let port = channel.localAddress?.port, let number = UInt16(exactly: port) else { return }
                         onListening(SocketAddress(listener.ip, number))
-                    }, logger: logger)
+                    }, logger: quiet)
                 group.addTask { try await application.run() }
             }
             group.addTask { [store = api.store] in
