@@ -79,7 +79,7 @@ package final class DiscoveryServer {
         table = DiscoveryTable(source: source)
         flushTimer = LoopTimer(loop: loop, target: self, tag: DiscoveryServer.flushTag)
         let watchTimer = LoopTimer(loop: loop, target: self, tag: DiscoveryServer.watchTag)
-        watchTimer.arm(afterMilliseconds: DiscoveryServer.watchMilliseconds)
+        watchTimer.arm(afterMilliseconds: watchMilliseconds)
         self.watchTimer = watchTimer
     }
 
@@ -229,7 +229,7 @@ package final class DiscoveryServer {
 
     private static let flushTag = 0
     private static let watchTag = 1
-    private static let watchMilliseconds = 5000
+    private var watchMilliseconds: Int { min(5000, max(limits.acknowledgementTimeoutMilliseconds / 2, 1)) }
 
     private func closeSilentStreams() {
         let limit = Int64(limits.acknowledgementTimeoutMilliseconds) * 1_000_000
@@ -254,7 +254,7 @@ extension DiscoveryServer: TimerTarget {
             flush()
         } else {
             closeSilentStreams()
-            timer.arm(afterMilliseconds: DiscoveryServer.watchMilliseconds)
+            timer.arm(afterMilliseconds: watchMilliseconds)
         }
     }
 }

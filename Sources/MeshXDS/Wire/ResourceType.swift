@@ -27,8 +27,8 @@ package enum ResourceType: UInt8, Sendable, Hashable, CaseIterable {
 }
 
 /// Bounds on one discovery stream, the same at both ends.
-enum DiscoveryLimits {
-    static let method = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+package enum DiscoveryLimits {
+    package static let method = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
     /// Destinations that one sidecar may subscribe to.
     static let subscriptions = 10_000
     /// Resource bytes after which a response is sent and the rest goes into another.
