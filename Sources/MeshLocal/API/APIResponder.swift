@@ -112,14 +112,23 @@ struct APIResponder: HTTPResponder {
 
     private var metrics: String {
         let statistics = api.store.statistics
-        let rows: [(String, String, Int)] = [
-            ("apus_local_objects", "gauge", statistics.objects), ("apus_local_watchers", "gauge", statistics.watchers),
-            ("apus_local_writes_total", "counter", statistics.writes),
-            ("apus_local_commits_total", "counter", statistics.commits),
-            ("apus_local_failed_commits_total", "counter", statistics.failedCommits),
-            ("apus_local_slow_watchers_total", "counter", statistics.slowWatchers),
+        let rows = [
+            ("apus_local_objects", "gauge", "Objects that are kept.", statistics.objects),
+            ("apus_local_watchers", "gauge", "Watches that are open.", statistics.watchers),
+            ("apus_local_writes_total", "counter", "Changes of objects.", statistics.writes),
+            ("apus_local_commits_total", "counter", "Transactions that kept them.", statistics.commits),
+            (
+                "apus_local_failed_commits_total", "counter", "Transactions that the database refused.",
+                statistics.failedCommits
+            ),
+            (
+                "apus_local_slow_watchers_total", "counter", "Watches ended because they did not keep up.",
+                statistics.slowWatchers
+            ),
         ]
-        return rows.map { "# TYPE \($0.0) \($0.1)\n\($0.0) \($0.2)\n" }.joined()
+        return rows.map { name, kind, help, value in
+            "# HELP \(name) \(help)\n# TYPE \(name) \(kind)\n\(name) \(value)\n"
+        }.joined()
     }
 
     // MARK: - Verbs
