@@ -31,7 +31,7 @@ package final class Connection {
     package var lowWater = 64 * 1024
     /// Unsent bytes beyond which the connection closes with `.bufferLimit`.
     package var unsentLimit = 16 * 1024 * 1024
-    /// Unconsumed bytes at which reading stops. One more read of 64 KiB may come on top.
+    /// Unconsumed bytes at which reading stops. One more read of 128 KiB may come on top.
     package var retainedLimit = 80 * 1024
 
     /// Payload received from the peer: plaintext under TLS, and without the bytes of a handshake.

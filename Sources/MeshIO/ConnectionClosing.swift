@@ -2,10 +2,9 @@ internal import CApus
 internal import Glibc
 
 extension Connection {
-    /// Ends the connection: `closed(.local)` follows and nothing else. What is unsent goes on being sent in the background for
-    /// up to a second; before `opened` it is dropped. When the peer has sent something that nobody read, the connection
-    /// waits as long for the peer to finish, since the kernel would answer with a reset that may cost the peer our last
-    /// bytes. An owner that expects more from the peer uses `finishWriting()` and closes at `readEnded`.
+    /// Ends the connection: `closed(.local)` follows and nothing else. In the background, for up to a second, what is unsent
+    /// is sent, then FIN, and what the peer still sends is discarded until it finishes too: a reset in answer to it might
+    /// cost the peer our last bytes (RFC 9112 §9.6). What was written before `opened` is dropped.
     package func close() {
         assert(loop.isCurrent, "called on another thread")
         guard !isClosed else { return }
@@ -14,8 +13,7 @@ extension Connection {
             if let session, !isClosed { sendCloseNotify(session) }
         }
         if isClosed { return }
-        let hasUnread = !hasReadEnded && (isReadable || !retained.isEmpty)
-        if phase == .open, !hasWriteFailed, !unsent.isEmpty || hasUnread {
+        if phase == .open, !hasWriteFailed, !unsent.isEmpty || !hasReadEnded {
             lingerThenRelease()
         } else {
             finish(.local)

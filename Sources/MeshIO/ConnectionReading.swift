@@ -2,7 +2,7 @@ internal import CApus
 internal import Glibc
 
 extension Connection {
-    /// Reads of 64 KiB before other descriptors have their turn.
+    /// Reads of 128 KiB before other descriptors have their turn.
     private static let readsPerRound = 4
 
     // MARK: For the owner

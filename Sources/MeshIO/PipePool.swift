@@ -11,7 +11,7 @@ struct KernelPipe {
 /// The pipes of a loop. A forwarding connection has one only while bytes are in it, so that idle ones cost no descriptor.
 struct PipePool {
     /// What one pipe holds; within what a user without privileges may ask for.
-    static let capacity: Int32 = 256 * 1024
+    static let capacity: Int32 = 1024 * 1024
     /// Pipes that may be in use at a time; beyond that, bytes are copied.
     static let limit = 1024
     private static let idleLimit = 16

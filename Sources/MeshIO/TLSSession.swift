@@ -1,7 +1,7 @@
 internal import CNIOBoringSSL
 
 /// One connection's BoringSSL session over its loop's buffers: it moves bytes between ciphertext and plaintext and does
-/// no input or output of its own.
+/// no input or output of its own. Every call of BoringSSL's used here empties the thread's error queue before it begins.
 final class TLSSession {
     enum Role {
         case client(serverName: String?)
@@ -32,7 +32,6 @@ final class TLSSession {
     private var knownInformation: TLSInformation?
 
     init(_ context: TLSContext, _ role: Role, _ buffers: TLSBuffers) throws(TLSFailure) {
-        ERR_clear_error()
         guard let ssl = SSL_new(context.pointer) else { throw .fromErrorQueue(.configuration) }
         guard let bio = buffers.makeBIO() else {
             SSL_free(ssl)
@@ -83,7 +82,6 @@ final class TLSSession {
     // MARK: Handshake
 
     func handshake() -> HandshakeResult {
-        ERR_clear_error()
         buffers.state.pointee.alertSent = nil
         let result = SSL_do_handshake(ssl)
         if result == 1 {
@@ -124,13 +122,14 @@ final class TLSSession {
     /// Decrypts as many records as the buffer takes.
     func read(into buffer: UnsafeMutableRawBufferPointer) -> (count: Int, end: ReadEnd) {
         guard let start = buffer.baseAddress else { return (0, .bufferFull) }
-        ERR_clear_error()
         buffers.state.pointee.alertSent = nil
         var filled = 0
         while filled < buffer.count {
             let result = SSL_read(ssl, start + filled, Int32(clamping: buffer.count - filled))
             if result > 0 {
                 filled += Int(result)
+                // It reads no further ahead than the record it is at, so that asking once more would be in vain.
+                if buffers.state.pointee.inputCount == 0, SSL_pending(ssl) == 0 { return (filled, .needsInput) }
                 continue
             }
             switch SSL_get_error(ssl, result) {
@@ -144,8 +143,7 @@ final class TLSSession {
 
     /// Encrypts all of it; at most `largestWrite` bytes.
     func write(_ start: UnsafeRawPointer, _ count: Int) -> Bool {
-        ERR_clear_error()
-        return SSL_write(ssl, start, Int32(clamping: count)) == Int32(clamping: count)
+        SSL_write(ssl, start, Int32(clamping: count)) == Int32(clamping: count)
     }
 
     /// Both pieces one after the other in memory of the loop; nil when they are more than one record.
@@ -163,7 +161,6 @@ final class TLSSession {
     func sendCloseNotify() {
         guard !hasSentCloseNotify else { return }
         hasSentCloseNotify = true
-        ERR_clear_error()
         SSL_shutdown(ssl)
     }
 

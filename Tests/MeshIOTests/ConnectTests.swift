@@ -24,14 +24,14 @@ import Testing
     @Test(arguments: families) func aRefusedConnectionIsTold(_ ip: IPAddress) async throws {
         try await onOwnThread {
             let rig = try LoopRig()
-            let (listener, address) = try BlockingSocket.listening(on: ip)
-            listener.close()
+            let (holder, address) = try BlockingSocket.bound(to: ip)
             let recorder = Recorder()
             try rig.dial(address, recorder) { $0.write("dropped") }
             let cause = try recorder.waitUntilClosed()
             #expect(cause == .connectFailed(SystemError(code: ECONNREFUSED, operation: "connect")))
             #expect(recorder.events.count == 1)
             try expectNothingOpen(rig)
+            withExtendedLifetime(holder) {}
         }
     }
 

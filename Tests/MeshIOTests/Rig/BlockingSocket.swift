@@ -30,9 +30,16 @@ final class BlockingSocket: @unchecked Sendable {
     static func listening(
         on ip: IPAddress = .loopback4, backlog: Int32 = 16
     ) throws -> (BlockingSocket, SocketAddress) {
+        let (socket, address) = try bound(to: ip)
+        guard listen(socket.descriptor, backlog) == 0 else { throw RigFailure("listen: \(errno)") }
+        return (socket, address)
+    }
+
+    /// Has a port that nobody else gets and that refuses connections.
+    static func bound(to ip: IPAddress) throws -> (BlockingSocket, SocketAddress) {
         let socket = BlockingSocket(make(SocketAddress(ip, 0)))
         let result = withKernelAddress(SocketAddress(ip, 0)) { bind(socket.descriptor, $0, $1) }
-        guard result == 0, listen(socket.descriptor, backlog) == 0 else { throw RigFailure("listen: \(errno)") }
+        guard result == 0 else { throw RigFailure("bind: \(errno)") }
         return (socket, SocketAddress(ip, try socket.localPort()))
     }
 
