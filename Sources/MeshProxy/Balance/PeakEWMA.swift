@@ -1,5 +1,5 @@
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #endif
 
 /// An endpoint's response time as its callers feel it: an average that decays with time and jumps to a peak at once, so that
@@ -30,6 +30,12 @@ package struct PeakEWMA: Sendable, Equatable {
             averageNanoseconds = averageNanoseconds * weight + value * (1 - weight)
         }
         updatedNanoseconds = max(updatedNanoseconds, now)
+    }
+
+    /// Takes in the response time of a failed answer: it may show the endpoint slower, never faster, or an endpoint that fails fast would
+    /// draw its peers' requests.
+    package mutating func observeFailure(nanoseconds: Int64, now: Int64) {
+        observe(nanoseconds: max(nanoseconds, Int64(averageNanoseconds)), now: now)
     }
 
     /// What one more request would cost there: response time × (pending + 1). An idle endpoint's peak decays while nobody

@@ -53,13 +53,16 @@ extension HTTPRelay {
     ) -> Int {
         status = head.status
         tryDeadline = .max
-        upstream?.latency.observe(nanoseconds: now &- tryStartedNanoseconds, now: now)
         if status >= 500 {
+            upstream?.latency.observeFailure(nanoseconds: now &- tryStartedNanoseconds, now: now)
             if let taken = considerRetry(connection, head, bytes) { return taken }
             if direction == .outbound { upstream?.failed() }
         } else {
+            upstream?.latency.observe(nanoseconds: now &- tryStartedNanoseconds, now: now)
             upstream?.succeeded()
-            if !target.decision.retry.statuses.isEmpty, let taken = considerRetry(connection, head, bytes) { return taken }
+            if !target.decision.retry.statuses.isEmpty, let taken = considerRetry(connection, head, bytes) {
+                return taken
+            }
         }
 
         responseStarted = true
@@ -114,7 +117,9 @@ extension HTTPRelay {
     /// After bytes of a response have been passed on: it ends, breaks, or goes on. True when what is left of the bytes
     /// belongs to nobody.
     @inline(__always)
-    private func settle(_ connection: UpstreamConnection, _ step: BodyScanner.Step, _ count: Int, of available: Int) -> Bool {
+    private func settle(_ connection: UpstreamConnection, _ step: BodyScanner.Step, _ count: Int, of available: Int)
+        -> Bool
+    {
         // The write may have closed the client's connection, and that ended the exchange.
         guard phase == .exchanging, exchange === connection else { return true }
         switch step {
@@ -195,7 +200,8 @@ extension HTTPRelay {
             return
         }
         // A sidecar finishes a connection only between requests: what it has not begun to answer it has not read.
-        let isUnprocessed = connection.isReused && upstream?.isMeshed == true && connection.connection.retainedBytes == 0
+        let isUnprocessed =
+            connection.isReused && upstream?.isMeshed == true && connection.connection.retainedBytes == 0
         endTry(abort: true)
         failed(.upstreamReset, isUnprocessed: isUnprocessed, isSilent: isUnprocessed)
     }
