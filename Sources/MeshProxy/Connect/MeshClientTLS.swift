@@ -1,6 +1,6 @@
 import MeshCore
-import MeshIdentity
 import MeshIO
+import MeshIdentity
 
 /// The calling side of TLS between sidecars: who the peer must be.
 enum MeshClientTLS {

@@ -1,6 +1,6 @@
 import MeshCore
-import MeshIdentity
 import MeshIO
+import MeshIdentity
 
 /// The called side of TLS between sidecars: who the caller is.
 enum MeshServerTLS {

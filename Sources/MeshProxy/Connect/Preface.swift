@@ -77,7 +77,9 @@ package struct Preface: Sendable, Equatable {
     package static func parse(_ bytes: UnsafeRawBufferPointer) -> ParseResult {
         guard bytes.count >= 2 else { return .needsMore }
         let length = Int(bytes[0]) << 8 | Int(bytes[1])
-        guard length <= maximumLength else { return .malformed("a preface of \(length) bytes; \(maximumLength) at most") }
+        guard length <= maximumLength else {
+            return .malformed("a preface of \(length) bytes; \(maximumLength) at most")
+        }
         guard bytes.count >= 2 + length else { return .needsMore }
         var inner: InnerProtocol?
         var preface = Preface(innerProtocol: .opaque)

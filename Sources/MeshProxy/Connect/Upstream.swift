@@ -34,7 +34,8 @@ final class Upstream {
     static let byteConnectionLimit = 16_384
 
     init(
-        loop: ProxyLoop, target: RouteTarget, address: SocketAddress, security: Security, workload: Workload?, isReady: Bool
+        loop: ProxyLoop, target: RouteTarget, address: SocketAddress, security: Security, workload: Workload?,
+        isReady: Bool
     ) {
         self.loop = loop
         self.target = target

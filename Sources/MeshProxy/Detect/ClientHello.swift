@@ -46,7 +46,9 @@ package enum ClientHello {
         let end = reader.consumed + extensionsLength
         guard end <= length + 4 else { return .no }
         while reader.consumed + 4 <= end {
-            guard let kind = reader.integer(bytes: 2), let size = reader.integer(bytes: 2) else { return failure(reader) }
+            guard let kind = reader.integer(bytes: 2), let size = reader.integer(bytes: 2) else {
+                return failure(reader)
+            }
             guard kind == 16 else {
                 guard reader.skip(size) else { return failure(reader) }
                 continue

@@ -10,13 +10,15 @@ struct ErrorResponse {
     init(_ error: ProxyError) {
         switch error {
         case .destinationTimeout: self.init(reason: .destinationTimeout)
-        case .destinationQueueFull: self.init(reason: .queueFull, detail: "connections that wait for their destination to become known")
+        case .destinationQueueFull:
+            self.init(reason: .queueFull, detail: "connections that wait for their destination to become known")
         case .unknownDestinationDenied: self.init(reason: .unknownDestinationDenied)
         case .noEndpoints: self.init(reason: .noHealthyUpstream, detail: "it has no endpoint for this port")
         case .allEndpointsEjected: self.init(reason: .noHealthyUpstream, detail: "every endpoint is ejected")
         case .connectFailed(let why): self.init(reason: .connectFailed, detail: why)
         case .connectTimeout: self.init(reason: .connectTimeout)
-        case .connectionQueueFull: self.init(reason: .queueFull, detail: "requests that wait for a connection to the endpoint")
+        case .connectionQueueFull:
+            self.init(reason: .queueFull, detail: "requests that wait for a connection to the endpoint")
         case .connectionQueueTimeout: self.init(reason: .connectTimeout, detail: "no connection became free")
         case .tlsFailed(let why): self.init(reason: .tlsFailed, detail: why)
         case .identityMissing: self.init(reason: .identityMissing)
@@ -26,7 +28,8 @@ struct ErrorResponse {
         case .perTryTimeout: self.init(reason: .perTryTimeout)
         case .requestTimeout: self.init(reason: .requestTimeout)
         case .invalidResponse(let error): self.init(reason: .invalidResponse, detail: error.code)
-        case .invalidRequest(let error): self.init(reason: Reason(requestError: error.code) ?? .invalidRequestMalformedRequestLine)
+        case .invalidRequest(let error):
+            self.init(reason: Reason(requestError: error.code) ?? .invalidRequestMalformedRequestLine)
         case .methodNotSupported: self.init(reason: .methodNotSupported, detail: "CONNECT")
         case .headTimeout: self.init(reason: .headTimeout)
         case .mtlsRequired: self.init(reason: .mtlsRequired)

@@ -2,8 +2,8 @@ import Logging
 import MeshAddress
 import MeshCore
 import MeshHTTP
-import MeshIdentity
 import MeshIO
+import MeshIdentity
 
 /// A connection that somebody has dialled in this pod, from its acceptance to the relay that carries it.
 ///
@@ -206,7 +206,8 @@ final class InboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
             return
         }
         ByteRelay.start(
-            loop: loop, downstream: connection, target: target, direction: .inbound, caller: caller, innerProtocol: found)
+            loop: loop, downstream: connection, target: target, direction: .inbound, caller: caller,
+            innerProtocol: found)
     }
 
     private func end() {

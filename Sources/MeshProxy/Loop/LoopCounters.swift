@@ -51,8 +51,10 @@ package struct LoopCounters: Sendable, Equatable {
             ("plaintext_accepted", "inbound connections without an identity, accepted", plaintextAccepted),
             ("plaintext_refused", "inbound connections without an identity, refused", plaintextRefused),
             ("handshakes_failed", "inbound TLS handshakes that failed", handshakesFailed),
-            ("handshakes_without_identity", "inbound TLS refused because this sidecar has no certificate yet",
-                handshakesWithoutIdentity),
+            (
+                "handshakes_without_identity", "inbound TLS refused because this sidecar has no certificate yet",
+                handshakesWithoutIdentity
+            ),
         ]
     }
 

@@ -312,7 +312,8 @@ final class ProxyLoop: TimerTarget {
 
     var report: LoopReport {
         LoopReport(
-            counters: counters, accessLogDropped: accessLog?.dropped ?? 0, eventLoop: eventLoop.statistics, requestsInFlight: requestsInFlight,
+            counters: counters, accessLogDropped: accessLog?.dropped ?? 0, eventLoop: eventLoop.statistics,
+            requestsInFlight: requestsInFlight,
             connections: members.count, waitingCallers: waitingCount, changesApplied: snapshot.changesApplied)
     }
 }

@@ -73,7 +73,8 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
 
     /// Goes on with two connections that stand, behind an upgrade.
     static func take(
-        loop: ProxyLoop, downstream: Connection, upstreamConnection: Connection, upstream: Upstream, target: RouteTarget,
+        loop: ProxyLoop, downstream: Connection, upstreamConnection: Connection, upstream: Upstream,
+        target: RouteTarget,
         direction: HTTPRelay.Direction, caller: Caller
     ) {
         let relay = ByteRelay(
@@ -132,9 +133,11 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
         guard let failed = upstream else { return }
         releaseUpstream()
         tried.append(failed)
-        guard tried.count <= target.decision.retry.count, target.upstreams.contains(where: { candidate in
-            !tried.contains { $0 === candidate }
-        }) else {
+        guard tried.count <= target.decision.retry.count,
+            target.upstreams.contains(where: { candidate in
+                !tried.contains { $0 === candidate }
+            })
+        else {
             fail(error)
             return
         }
@@ -160,7 +163,9 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
                 connectFailed(problem)
                 return
             }
-            loop.preface(Preface.InnerProtocol(innerProtocol), to: upstream).encoded.withUnsafeBytes { connection.write($0) }
+            loop.preface(Preface.InnerProtocol(innerProtocol), to: upstream).encoded.withUnsafeBytes {
+                connection.write($0)
+            }
         }
         connection.detectLoss(
             idleSeconds: ProxyLimits.silenceSeconds, intervalSeconds: ProxyLimits.silenceIntervalSeconds,
@@ -183,7 +188,9 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
     /// Between two plaintext connections the kernel moves the bytes.
     private func forward() {
         guard let connection, upstream?.isMeshed == false, downstream.tls == nil else { return }
-        let counted = (received: downstream.bytesReceived &- UInt64(downstream.retainedBytes), sent: downstream.bytesSent)
+        let counted = (
+            received: downstream.bytesReceived &- UInt64(downstream.retainedBytes), sent: downstream.bytesSent
+        )
         guard downstream.forward(into: connection) else { return }
         forwardedFrom = counted
         _ = connection.forward(into: downstream)
@@ -269,7 +276,8 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
     private func recordOpened() {
         guard !isUpgrade else { return }
         ByteRecord(
-            direction: direction, target: target, upstream: upstream, caller: caller, kind: .opened, sent: 0, received: 0,
+            direction: direction, target: target, upstream: upstream, caller: caller, kind: .opened, sent: 0,
+            received: 0,
             error: nil, durationNanoseconds: 0, applicationProtocol: innerProtocol
         ).record(on: loop)
     }

@@ -8,7 +8,8 @@ package struct RouteDecision: Sendable, Equatable {
     package var connectTimeoutMilliseconds: Int
 
     package init(
-        retry: RetryPolicy = RetryPolicy(), requestTimeoutMilliseconds: Int? = nil, connectTimeoutMilliseconds: Int = 1000
+        retry: RetryPolicy = RetryPolicy(), requestTimeoutMilliseconds: Int? = nil,
+        connectTimeoutMilliseconds: Int = 1000
     ) {
         self.retry = retry
         self.requestTimeoutMilliseconds = requestTimeoutMilliseconds

@@ -40,7 +40,8 @@ final class RouteTarget {
     let port: UInt16
 
     init(
-        loop: ProxyLoop, kind: Kind, port: UInt16, service: ObjectName?, decision: RouteDecision, declaredProtocol: ApplicationProtocol?,
+        loop: ProxyLoop, kind: Kind, port: UInt16, service: ObjectName?, decision: RouteDecision,
+        declaredProtocol: ApplicationProtocol?,
         balancing: LoadBalancing
     ) {
         self.loop = loop

@@ -97,7 +97,8 @@ final class Snapshot {
 
     func passthrough(_ address: SocketAddress) -> RouteTarget {
         let target = RouteTarget(
-            loop: loop, kind: .passthrough, port: address.port, service: nil, decision: .byAddress, declaredProtocol: nil, balancing: .random)
+            loop: loop, kind: .passthrough, port: address.port, service: nil, decision: .byAddress,
+            declaredProtocol: nil, balancing: .random)
         target.update(address, .plaintext, workload: nil, isReady: true)
         return target
     }
@@ -109,7 +110,9 @@ final class Snapshot {
             decision: Router.route(service),
             declaredProtocol: service.port(port)?.declaredProtocol, balancing: service.loadBalancing)
         entry.targets[port] = target
-        for endpoint in entry.endpoints.values.sorted(by: { ($0.address.high, $0.address.low) < ($1.address.high, $1.address.low) }) {
+        for endpoint in entry.endpoints.values.sorted(by: {
+            ($0.address.high, $0.address.low) < ($1.address.high, $1.address.low)
+        }) {
             update(target, port: port, endpoint)
         }
         return target

@@ -115,7 +115,9 @@ import Testing
 @Suite struct OutlierDetectorTests {
     private static let second: Int64 = 1_000_000_000
 
-    private func fail(_ health: inout EndpointHealth, times: Int, others: Int = 0, count: Int = 4, now: Int64 = 0) -> [OutlierDetector.Verdict] {
+    private func fail(_ health: inout EndpointHealth, times: Int, others: Int = 0, count: Int = 4, now: Int64 = 0)
+        -> [OutlierDetector.Verdict]
+    {
         (0..<times).map { _ in OutlierDetector.failed(&health, othersEjected: others, count: count, now: now) }
     }
 

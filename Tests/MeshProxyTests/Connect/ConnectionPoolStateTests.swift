@@ -87,7 +87,9 @@ private typealias Pool = ConnectionPoolState<Int, String>
             _ = pool.connected(id, now: 0)
         }
         for id in 1...3 { _ = pool.released(id, now: Int64(id) * Self.second) }
-        guard case .use(3) = pool.checkout("x", now: 4 * Self.second) else { Issue.record("expected the youngest"); return }
+        guard case .use(3) = pool.checkout("x", now: 4 * Self.second) else {
+            Issue.record("expected the youngest"); return
+        }
         pool.expire(now: 61 * Self.second)
         let result11 = pool.takeExpired()
         #expect(result11 == [1])
@@ -121,7 +123,9 @@ private typealias Pool = ConnectionPoolState<Int, String>
         pool.idleEnded(1, now: 5 * Self.second)
         #expect(pool.learnedIdleNanoseconds == 5 * Self.second)
         _ = pool.released(2, now: 10 * Self.second)
-        guard case .connect = pool.checkout("x", now: 14_500_000_000) else { Issue.record("too close to the end"); return }
+        guard case .connect = pool.checkout("x", now: 14_500_000_000) else {
+            Issue.record("too close to the end"); return
+        }
         let result15 = pool.takeExpired()
         #expect(result15 == [2])
     }

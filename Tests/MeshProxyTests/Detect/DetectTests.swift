@@ -121,7 +121,9 @@ import Testing
 
     @Test func unknownTagsAreSkipped() {
         let fields: [UInt8] = [9, 2, 1, 1] + [1, 6] + Array("opaque".utf8)
-        #expect(parse([0, UInt8(fields.count)] + fields) == .parsed(Preface(innerProtocol: .opaque), length: fields.count + 2))
+        #expect(
+            parse([0, UInt8(fields.count)] + fields)
+                == .parsed(Preface(innerProtocol: .opaque), length: fields.count + 2))
     }
 
     @Test func malformedPrefacesAreRefused() {

@@ -54,7 +54,8 @@ import Testing
             client.reset()
             for plane in [mesh.outbound, mesh.inbound] {
                 try eventually("it is counted") {
-                    TestMesh.metrics(of: plane).edges.first?.series.first?.key == ResponseKey(status: 0, reason: .clientGone)
+                    TestMesh.metrics(of: plane).edges.first?.series.first?.key
+                        == ResponseKey(status: 0, reason: .clientGone)
                 }
             }
             #expect(mesh.outboundReport.requestsInFlight == 0)
@@ -81,7 +82,8 @@ import Testing
 
     @Test func reportsTellWhatIsNewAndWhoIsEjected() async throws {
         try await onOwnThread {
-            let broken = try TestServer.http { _, _ in "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n" }
+            let broken = try TestServer.http { _, _ in "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
+            }
             let healthy = try TestServer.http(on: IPAddress(v4: 0x7f00_0002))
             let mesh = try TestMesh([.init(server: broken.address), .init(server: healthy.address)]) {
                 $0.loadBalancing = .roundRobin
@@ -132,7 +134,8 @@ import Testing
                 return TestServer.ok(head["traceparent"] ?? "")
             }
             let mesh = try TestMesh(server)
-            let parts = try mesh.get(fields: "traceparent: 00-\(trace)-00f067aa0ba902b7-01\r\n").text.split(separator: "-")
+            let parts = try mesh.get(fields: "traceparent: 00-\(trace)-00f067aa0ba902b7-01\r\n").text.split(
+                separator: "-")
             #expect(parts.count == 4)
             #expect(parts[1] == trace)
             #expect(parts[2] != "00f067aa0ba902b7")

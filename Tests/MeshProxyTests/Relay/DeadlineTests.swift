@@ -7,7 +7,8 @@ import Testing
 
 /// What slow or silent clients and changing endpoints meet with.
 @Suite struct DeadlineTests {
-    private func mesh(_ server: TestServer, _ adjust: @escaping (inout DataPlane.Deadlines) -> Void) throws -> TestMesh {
+    private func mesh(_ server: TestServer, _ adjust: @escaping (inout DataPlane.Deadlines) -> Void) throws -> TestMesh
+    {
         try TestMesh([.init(server: server.address)], configure: { adjust(&$0.deadlines) })
     }
 
@@ -39,7 +40,8 @@ import Testing
         try await onOwnThread {
             let server = try TestServer { socket, _ in _ = try socket.readToEnd() }
             let mesh = try TestMesh(
-                [.init(server: server.address)], declared: .opaque, configure: { $0.deadlines.byteIdleMilliseconds = 50 })
+                [.init(server: server.address)], declared: .opaque,
+                configure: { $0.deadlines.byteIdleMilliseconds = 50 })
             let client = try mesh.client()
             try client.write("x")
             #expect(client.isEnded())
@@ -64,7 +66,9 @@ import Testing
     @Test func endpointsThatComeAndGoCostNoRequest() async throws {
         try await onOwnThread {
             let servers = try (1...3).map { number in
-                try TestServer.http(on: IPAddress(v4: 0x7f00_0000 + UInt32(number))) { _, _ in TestServer.ok("\(number)") }
+                try TestServer.http(on: IPAddress(v4: 0x7f00_0000 + UInt32(number))) { _, _ in
+                    TestServer.ok("\(number)")
+                }
             }
             let mesh = try TestMesh(servers.map { .init(server: $0.address) })
             let failures = Mutex<[String]>([])
@@ -79,7 +83,9 @@ import Testing
                             let method = index % 2 == 0 ? "GET" : "POST"
                             try client.write("\(method) / HTTP/1.1\r\nHost: catalog\r\nContent-Length: 1\r\n\r\nx")
                             let response = try client.readResponse()
-                            if response.status != 200 { failures.withLock { $0.append("\(response.status) \(response.text)") } }
+                            if response.status != 200 {
+                                failures.withLock { $0.append("\(response.status) \(response.text)") }
+                            }
                             answered.add(1, ordering: .relaxed)
                         }
                     } catch {

@@ -132,7 +132,8 @@ import Testing
                 guard let head = try socket.readHead() else { return }
                 #expect(head["upgrade"] == "websocket")
                 #expect(head["connection"]?.lowercased() == "upgrade")
-                try socket.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nfirst")
+                try socket.write(
+                    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nfirst")
                 #expect(try socket.readText(4) == "ping")
                 try socket.write("pong")
                 socket.finishWriting()
@@ -140,7 +141,8 @@ import Testing
             }
             let mesh = try TestMesh(server)
             let client = try mesh.client()
-            try client.write("GET /ws HTTP/1.1\r\nHost: catalog\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nping")
+            try client.write(
+                "GET /ws HTTP/1.1\r\nHost: catalog\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nping")
             let head = try client.readHead()
             #expect(head?.status == 101)
             #expect(head?["upgrade"] == "websocket")
@@ -225,7 +227,9 @@ import Testing
             let server = try TestServer.http { _, body in TestServer.ok(String(decoding: body, as: UTF8.self)) }
             let mesh = try TestMesh(server)
             let client = try mesh.client()
-            for byte in "POST / HTTP/1.1\r\nHost: catalog\r\nContent-Length: 3\r\n\r\nabc".utf8 { try client.write([byte]) }
+            for byte in "POST / HTTP/1.1\r\nHost: catalog\r\nContent-Length: 3\r\n\r\nabc".utf8 {
+                try client.write([byte])
+            }
             #expect(try client.readResponse().text == "abc")
         }
     }
@@ -273,8 +277,14 @@ import Testing
     }
 
     @Test(arguments: [
-        ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc", 400, "content_length_with_transfer_encoding"),
-        ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400, "duplicate_content_length"),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc", 400,
+            "content_length_with_transfer_encoding"
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400,
+            "duplicate_content_length"
+        ),
         ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\nabc", 400, "invalid_content_length"),
         ("GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n folded\r\n\r\n", 400, "obsolete_line_folding"),
         ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400, "whitespace_before_colon"),

@@ -45,7 +45,9 @@ import Testing
     @Test func aPostThatNoApplicationHasSeenGoesToAnother() async throws {
         try await onOwnThread {
             let refusing = try TestServer.refusing()
-            let healthy = try TestServer.http(on: Self.second) { _, body in TestServer.ok(String(decoding: body, as: UTF8.self)) }
+            let healthy = try TestServer.http(on: Self.second) { _, body in
+                TestServer.ok(String(decoding: body, as: UTF8.self))
+            }
             let mesh = try TestMesh([.init(server: refusing.address), .init(server: healthy.address)])
             for _ in 0..<10 {
                 let response = try mesh.get(method: "POST", body: "pay")
@@ -86,7 +88,9 @@ import Testing
 
     @Test func listedStatusesAreRetriedOnAnotherEndpoint() async throws {
         try await onOwnThread {
-            let overloaded = try TestServer.http { _, _ in "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy" }
+            let overloaded = try TestServer.http { _, _ in
+                "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy"
+            }
             let healthy = try TestServer.http(on: Self.second)
             let endpoints = [TestMesh.Endpoint(server: overloaded.address), TestMesh.Endpoint(server: healthy.address)]
             let retrying = try TestMesh(endpoints) { $0.retry.statuses = [503] }

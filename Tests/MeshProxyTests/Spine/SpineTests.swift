@@ -201,7 +201,8 @@ import Testing
             let server = try TestServer.http()
             let mesh = try TestMesh([], destination: server.address, knowsDestination: false)
             mesh.outbound.apply([
-                .own(TestMesh.configuration("checkout", nil, .strict, unknown: .deny)), .destination(server.address, .unknown),
+                .own(TestMesh.configuration("checkout", nil, .strict, unknown: .deny)),
+                .destination(server.address, .unknown),
             ])
             let response = try mesh.get()
             #expect(response.status == 403)

@@ -32,7 +32,8 @@ final class TestMesh: Sendable {
     var entrance: SocketAddress { outbound.outboundAddresses[0] }
 
     init(
-        _ endpoints: [Endpoint], declared: ApplicationProtocol? = .http1, plaintext: MeshSettings.PlaintextPolicy = .strict,
+        _ endpoints: [Endpoint], declared: ApplicationProtocol? = .http1,
+        plaintext: MeshSettings.PlaintextPolicy = .strict,
         destination: SocketAddress = TestMesh.serviceAddress, knowsDestination: Bool = true,
         resolver: (any DestinationResolver)? = nil, adjust: (inout Service) -> Void = { _ in },
         configure: (inout DataPlane.Configuration) -> Void = { _ in }
@@ -78,7 +79,8 @@ final class TestMesh: Sendable {
     func endpointValue(_ endpoint: Endpoint, _ index: Int) -> MeshCore.Endpoint {
         let target = endpoint.isMeshed ? sidecars[index] : endpoint.server
         return MeshCore.Endpoint(
-            service: TestMesh.serviceName, address: target.ip, targetPorts: [80: target.port], isReady: endpoint.isReady,
+            service: TestMesh.serviceName, address: target.ip, targetPorts: [80: target.port],
+            isReady: endpoint.isReady,
             workload: Workload(
                 pod: ObjectName(namespace: "shop", name: "catalog-\(index)"), addresses: [target.ip],
                 identity: TestMesh.spiffe(endpoint.expectedAccount), isMeshed: endpoint.isMeshed, owner: "catalog",
@@ -91,7 +93,9 @@ final class TestMesh: Sendable {
     }
 
     /// One endpoint behind a sidecar.
-    convenience init(_ server: TestServer, declared: ApplicationProtocol? = .http1, adjust: (inout Service) -> Void = { _ in }) throws {
+    convenience init(
+        _ server: TestServer, declared: ApplicationProtocol? = .http1, adjust: (inout Service) -> Void = { _ in }
+    ) throws {
         try self.init([Endpoint(server: server.address)], declared: declared, adjust: adjust)
     }
 

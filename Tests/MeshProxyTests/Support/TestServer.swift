@@ -61,7 +61,9 @@ final class TestServer: Sendable {
         return (descriptor, SocketAddress(ip, UInt16(bigEndian: storage.sin_port)))
     }
 
-    convenience init(on ip: IPAddress = .loopback4, script: @escaping @Sendable (TestSocket, _ number: Int) throws -> Void) throws {
+    convenience init(
+        on ip: IPAddress = .loopback4, script: @escaping @Sendable (TestSocket, _ number: Int) throws -> Void
+    ) throws {
         try self.init(boundTo: ip)
         guard listen(descriptor, 512) == 0 else { throw TestSocket.Failure(description: "listen: errno \(errno)") }
         startThread { [weak self, descriptor] in
@@ -87,7 +89,8 @@ final class TestServer: Sendable {
 
     /// Answers every request of a connection with what `answer` makes of it.
     static func http(
-        on ip: IPAddress = .loopback4, answer: @escaping @Sendable (Head, [UInt8]) throws -> String = { _, _ in ok("hello") }
+        on ip: IPAddress = .loopback4,
+        answer: @escaping @Sendable (Head, [UInt8]) throws -> String = { _, _ in ok("hello") }
     ) throws -> TestServer {
         try TestServer(on: ip) { socket, _ in
             while let head = try socket.readHead() {
