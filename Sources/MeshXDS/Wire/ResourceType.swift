@@ -30,7 +30,7 @@ package enum ResourceType: UInt8, Sendable, Hashable, CaseIterable {
 package enum DiscoveryLimits {
     package static let method = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
     /// Destinations that one sidecar may subscribe to.
-    static let subscriptions = 10_000
+    package static let subscriptions = 10_000
     /// Resource bytes after which a response is sent and the rest goes into another.
     static let responseBytes = 1024 * 1024
     /// Of one resource; a longer one is not sent, which is counted.
