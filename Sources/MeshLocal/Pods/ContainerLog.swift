@@ -180,7 +180,7 @@ final class ContainerLog: Sendable {
             self.log = log
             self.request = request
             since = request.sinceSeconds.map {
-                KubernetesTime(seconds: KubernetesTime.now.seconds - Int64(clamping: $0)).microText
+                KubernetesTime(seconds: KubernetesTime.now.seconds - Int64(PodWorker.bounded($0))).microText
             }
             subscription = log.subscribe()
             let opened = log.openFiles()

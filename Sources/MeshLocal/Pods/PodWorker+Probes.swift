@@ -74,8 +74,8 @@ extension PodWorker {
             guard !isStopping, !runs[index].isStopping else { return }
             event("Killing", "Container \(name) failed \(kind.rawValue) probe, will be restarted", container: name)
             runs[index].stopMessage = "the \(kind.rawValue) probe failed"
-            let grace = probe.terminationGracePeriodSeconds ?? spec.terminationGracePeriodSeconds ?? 30
-            await end(index, process, until: .now.advanced(by: .seconds(max(0, grace))))
+            let grace = probe.terminationGracePeriodSeconds.map(PodWorker.bounded) ?? ownGraceSeconds
+            await end(index, process, until: .now.advanced(by: .seconds(grace)))
         }
     }
 
@@ -125,14 +125,15 @@ extension PodWorker {
         let name = model.containers[index].spec.name
         event("FailedPostStartHook", "PostStartHook failed: \(problem)", container: name, isWarning: true)
         runs[index].stopMessage = "the postStart hook failed: \(problem)"
-        await end(index, process, until: .now.advanced(by: .seconds(spec.terminationGracePeriodSeconds ?? 30)))
+        await end(index, process, until: .now.advanced(by: .seconds(ownGraceSeconds)))
     }
 
     func run(_ hook: Kubernetes.LifecycleHandler, _ index: Int, _ process: RunningProcess, timeoutMilliseconds: Int)
         async -> ProbeResult
     {
         if let action = hook.sleep {
-            try? await Task.sleep(for: .milliseconds(min(max(0, action.seconds) * 1000, timeoutMilliseconds)))
+            try? await Task.sleep(
+                for: .milliseconds(min(PodWorker.bounded(action.seconds) * 1000, timeoutMilliseconds)))
             return .success
         }
         if let action = hook.exec {

@@ -78,7 +78,7 @@ actor PodWorker {
             }
             guard let known, known.restartCount > 0 || known.state != Kubernetes.ContainerState() else { continue }
             let ended = known.state.terminated ?? known.lastState.terminated
-            records[index].restartCount = known.restartCount
+            records[index].restartCount = PodWorker.bounded(known.restartCount)
             if known.state.running != nil {
                 records[index].restartCount += 1
                 records[index].lastEnd = ContainerRecord.End(
@@ -121,7 +121,7 @@ actor PodWorker {
 
     /// Ends the pod within the grace period. A later call can only shorten it.
     func stop(graceSeconds: Int, isInterruption: Bool = false) {
-        let deadline = ContinuousClock.now.advanced(by: .seconds(min(max(graceSeconds, 0), 1 << 30)))
+        let deadline = ContinuousClock.now.advanced(by: .seconds(PodWorker.bounded(graceSeconds)))
         if let stopDeadline, stopDeadline <= deadline { return }
         stopDeadline = deadline
         if isInterruption { model.isInterrupted = true }
@@ -147,7 +147,12 @@ actor PodWorker {
         stop(graceSeconds: 0)
     }
 
-    var gracePeriodSeconds: Int { metadata.deletionGracePeriodSeconds ?? spec.terminationGracePeriodSeconds ?? 30 }
+    var gracePeriodSeconds: Int { PodWorker.bounded(metadata.deletionGracePeriodSeconds ?? ownGraceSeconds) }
+    /// As the specification has it.
+    var ownGraceSeconds: Int { PodWorker.bounded(spec.terminationGracePeriodSeconds ?? 30) }
+
+    /// A number of seconds from a document, within what clocks can be advanced by: a generation at most.
+    static func bounded(_ seconds: Int) -> Int { min(max(seconds, 0), 1 << 30) }
 
     /// What a container gets even when its time was used up waiting for others.
     static let leastGraceSeconds = 2
@@ -173,7 +178,7 @@ actor PodWorker {
                 }
             }
             // The application has ended; what served it may go.
-            if !isStopping { stop(graceSeconds: spec.terminationGracePeriodSeconds ?? 30) }
+            if !isStopping { stop(graceSeconds: ownGraceSeconds) }
         }
         refreshing.cancel()
         deadline.cancel()
@@ -199,7 +204,7 @@ actor PodWorker {
             await supervise(index)
             guard !isStopping else { return false }
             if model.containers[index].end?.exitCode == 0 { return true }
-            stop(graceSeconds: spec.terminationGracePeriodSeconds ?? 30)
+            stop(graceSeconds: ownGraceSeconds)
             return false
         }
         group.addTask { await self.supervise(index) }
@@ -274,13 +279,13 @@ actor PodWorker {
     private func enforceDeadline() async {
         guard let seconds = spec.activeDeadlineSeconds else { return }
         let elapsed = KubernetesTime.now.seconds - model.startTime.seconds
-        try? await Task.sleep(for: .seconds(max(0, Int64(clamping: seconds) - elapsed)))
+        try? await Task.sleep(for: .seconds(max(0, Int64(PodWorker.bounded(seconds)) - elapsed)))
         guard !Task.isCancelled, !isStopping else { return }
         model.failure = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
         event(
             "DeadlineExceeded", "the pod was active for longer than activeDeadlineSeconds (\(seconds))", isWarning: true
         )
-        stop(graceSeconds: spec.terminationGracePeriodSeconds ?? 30)
+        stop(graceSeconds: ownGraceSeconds)
     }
 
     private func tearDown() async {
