@@ -199,12 +199,13 @@ import Testing
         let idle = SocketAddress(ip(9, net: 9), 80)
         let sidecar = try await rig.make { loop in
             let sidecar = TestSidecar(loop, address, learnt, limits: used)
-            sidecar.delegate.inUse = [webAddress]
+            sidecar.delegate.inUse = [webAddress, idle]
             sidecar.client.subscribe(webAddress)
             sidecar.client.subscribe(idle)
             return sidecar
         }
         try await learnt.wait("both") { $0.destinations.count == 2 }
+        try await rig.run { _ in sidecar.value.delegate.inUse = [webAddress] }
         try await learnt.wait("the idle one's end") { $0.destinations[idle] == nil }
         #expect(learnt.value.destinations[webAddress] != nil)
         #expect(try await rig.run { _ in sidecar.value.client.statistics.subscriptions } == 1)
