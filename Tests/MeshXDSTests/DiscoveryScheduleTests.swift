@@ -63,7 +63,6 @@ private struct Simulation {
         }
     }
 
-
     mutating func pick(_ bound: Int) -> Int { Int(random.next() % UInt64(bound)) }
 
     // MARK: The platform changes
@@ -155,7 +154,8 @@ private struct Simulation {
 
     mutating func deliverResponse(_ sidecar: Sidecar) throws -> Bool {
         guard !sidecar.responses.isEmpty else { return false }
-        let response = try Envoy_Service_Discovery_V3_DeltaDiscoveryResponse(serializedBytes: sidecar.responses.removeFirst())
+        let response = try Envoy_Service_Discovery_V3_DeltaDiscoveryResponse(
+            serializedBytes: sidecar.responses.removeFirst())
         let type = try #require(ResourceType(typeURL: response.typeURL))
         let names = response.resources.map(\.name)
         #expect(Set(names).count == names.count, "a name twice in a response")

@@ -34,7 +34,9 @@ import Testing
             for address in [webAddress, unknown, pod] { sidecar.value.client.subscribe(address) }
         }
         try await learnWeb(learnt, endpoints: 3)
-        try await learnt.wait("the unknown ones") { $0.destinations[unknown] == .unknown && $0.destinations[pod] == .unknown }
+        try await learnt.wait("the unknown ones") {
+            $0.destinations[unknown] == .unknown && $0.destinations[pod] == .unknown
+        }
         // An endpoint goes, another comes, and a pod takes an address that was unknown.
         let web = ObjectName("web")
         let newcomer = Endpoint(service: web, address: ip(50, net: 1), targetPorts: [80: 8081])
@@ -53,7 +55,9 @@ import Testing
         #expect(state.destinations[pod] == .workload(workload("lonely", pod.ip)))
         #expect(state.endpoints["shop/web/\(ip(1, net: 1))"] == nil)
         try await converged.wait("the acknowledgement of all") { $0 == [1] }
-        let status = try await statuses.wait("a current status") { $0.last?.isCurrent == true && $0.last?.subscriptions == 3 }
+        let status = try await statuses.wait("a current status") {
+            $0.last?.isCurrent == true && $0.last?.subscriptions == 3
+        }
         #expect(status.last?.pod == ObjectName(namespace: "shop", name: "client") && status.last?.version == "9.9")
         // After the last unsubscription nothing is sent any more.
         try await rig.run { _ in sidecar.value.client.unsubscribe(webAddress) }
@@ -178,7 +182,8 @@ import Testing
         try await rig.run { loop in
             let session = HTTP2Session(connectingTo: address, loop: loop, delegate: IgnoredSession())
             let call = GRPCClientCall(
-                on: session, path: DiscoveryLimits.method, authority: "test", scheme: "http", delegate: SilentCall(ended))
+                on: session, path: DiscoveryLimits.method, authority: "test", scheme: "http",
+                delegate: SilentCall(ended))
             for request in DiscoveryView(pod: ObjectName("client")).openingRequests(version: "1") {
                 call?.send(ResourceEncoding.bytes(request))
             }

@@ -87,7 +87,9 @@ import Testing
             self.control = control
         }
 
-        func connect(_ tls: TLSContext, _ learnt: Watched<Learnt>) async throws -> LoopBound<(ControlChannel, DiscoveryClient, LearningDelegate)> {
+        func connect(_ tls: TLSContext, _ learnt: Watched<Learnt>) async throws -> LoopBound<
+            (ControlChannel, DiscoveryClient, LearningDelegate)
+        > {
             let address = address
             return try await rig.make { loop in
                 let channel = ControlChannel(loop: loop, expectedIdentity: PeerIdentityOnStreamsTests.control, seed: 1)
@@ -136,7 +138,8 @@ import Testing
         let (address, tls) = (scene.address, try client(nil))
         let signing = try await scene.rig.make { loop in
             let client = CertificateClient(loop: loop, expectedIdentity: PeerIdentityOnStreamsTests.control)
-            client.sign(certificateRequest: [1], token: "secret", lifetimeSeconds: 0, address: address, tls: tls) { result in
+            client.sign(certificateRequest: [1], token: "secret", lifetimeSeconds: 0, address: address, tls: tls) {
+                result in
                 outcome.change { $0 = result }
             }
             return client

@@ -84,7 +84,8 @@ private final class KeepingReceiver: TelemetryReceiver {
         ]
         for (refusal, text, isRetryable) in refusals {
             try await rig.run { _ in signer.value.answer = .failure(refusal) }
-            let expected = CertificateSignFailure(message: "the control plane did not sign: \(text)", isRetryable: isRetryable)
+            let expected = CertificateSignFailure(
+                message: "the control plane did not sign: \(text)", isRetryable: isRetryable)
             #expect(try await sign(rig, client, address) == .failure(expected))
         }
         let tooLong = try await sign(rig, client, address, request: [UInt8](repeating: 0, count: 20_000))
@@ -126,7 +127,9 @@ private final class KeepingReceiver: TelemetryReceiver {
         for index in 0..<5 {
             var isSent = false
             while !isSent {
-                isSent = try await rig.run { _ in client.value.send(TelemetryReport(pod: pod, discoveryVersion: "\(index)")) }
+                isSent = try await rig.run { _ in
+                    client.value.send(TelemetryReport(pod: pod, discoveryVersion: "\(index)"))
+                }
                 if !isSent { try await Task.sleep(for: .milliseconds(2)) }
             }
         }

@@ -41,7 +41,9 @@ import Testing
         var table = DiscoveryTable(source: source)
         let subscriber = subscribed(&table)
         var types: [String] = []
-        while let response = try next(&table, subscriber) { types.append(ResourceType(typeURL: response.typeURL)?.name ?? "") }
+        while let response = try next(&table, subscriber) {
+            types.append(ResourceType(typeURL: response.typeURL)?.name ?? "")
+        }
         #expect(types == ["TrustBundle", "Self", "Service", "Endpoint", "Destination"])
     }
 
@@ -133,6 +135,7 @@ import Testing
         #expect(failure == nil)
         let answer = try next(&table, subscriber)
         let response = try #require(answer)
-        #expect(response.removedResources == ["example.org:80", "10.0.0.1", "010.0.0.1:80"] && response.resources.isEmpty)
+        #expect(
+            response.removedResources == ["example.org:80", "10.0.0.1", "010.0.0.1:80"] && response.resources.isEmpty)
     }
 }

@@ -10,8 +10,10 @@ import Testing
 
     @Test func everyValueComesBackAsItWent() throws {
         let full = Workload(
-            pod: ObjectName("p"), addresses: [ip(1), IPAddress(high: 1, low: 2)], identity: WireTests.identity, isMeshed: true,
-            owner: "o", app: "a", version: "v", node: "n", ports: [1: .http1, 2: .http2, 3: .grpc, 4: .tls, 5: .opaque],
+            pod: ObjectName("p"), addresses: [ip(1), IPAddress(high: 1, low: 2)], identity: WireTests.identity,
+            isMeshed: true,
+            owner: "o", app: "a", version: "v", node: "n",
+            ports: [1: .http1, 2: .http2, 3: .grpc, 4: .tls, 5: .opaque],
             service: ObjectName("s"), skippedInboundPorts: [9, 65_535])
         let empty = Workload(pod: ObjectName("p"), addresses: [])
         for destination in [
@@ -32,10 +34,13 @@ import Testing
         let plain = Service(name: ObjectName("s"))
         #expect(try ResourceDecoding.service(ResourceEncoding.bytes(ResourceEncoding.encode(plain))) == plain)
         for endpoint in [
-            Endpoint(service: ObjectName("s"), address: ip(1), targetPorts: [80: 8080, 81: 81], isReady: false, workload: full),
+            Endpoint(
+                service: ObjectName("s"), address: ip(1), targetPorts: [80: 8080, 81: 81], isReady: false,
+                workload: full),
             Endpoint(service: ObjectName("s"), address: IPAddress(high: 7, low: 8), targetPorts: [:]),
         ] {
-            #expect(try ResourceDecoding.endpoint(ResourceEncoding.bytes(ResourceEncoding.encode(endpoint))) == endpoint)
+            #expect(
+                try ResourceDecoding.endpoint(ResourceEncoding.bytes(ResourceEncoding.encode(endpoint))) == endpoint)
         }
         for plaintext in MeshSettings.PlaintextPolicy.allCases {
             for unknown in MeshSettings.UnknownDestinationPolicy.allCases {
@@ -51,8 +56,10 @@ import Testing
 
     @Test func equalValuesAreEqualBytes() {
         // A dictionary's order differs between two of the same content.
-        let ports = Dictionary(uniqueKeysWithValues: (1...200 as ClosedRange<UInt16>).map { ($0, ApplicationProtocol.http1) })
-        let reversed = Dictionary(uniqueKeysWithValues: (1...200 as ClosedRange<UInt16>).reversed().map { ($0, ApplicationProtocol.http1) })
+        let ports = Dictionary(
+            uniqueKeysWithValues: (1...200 as ClosedRange<UInt16>).map { ($0, ApplicationProtocol.http1) })
+        let reversed = Dictionary(
+            uniqueKeysWithValues: (1...200 as ClosedRange<UInt16>).reversed().map { ($0, ApplicationProtocol.http1) })
         let workloads = [ports, reversed].map { Workload(pod: ObjectName("p"), addresses: [], ports: $0) }
         let bytes = workloads.map { ResourceEncoding.bytes(ResourceEncoding.encode(Destination.workload($0))) }
         #expect(bytes[0] == bytes[1])
@@ -70,7 +77,8 @@ import Testing
         }
         let decodeService: ([UInt8]) throws -> Void = { _ = try ResourceDecoding.service($0) }
         let decodeEndpoint: ([UInt8]) throws -> Void = { _ = try ResourceDecoding.endpoint($0) }
-        let endpoint = ResourceEncoding.encode(Endpoint(service: ObjectName("s"), address: ip(1), targetPorts: [80: 80]))
+        let endpoint = ResourceEncoding.encode(
+            Endpoint(service: ObjectName("s"), address: ip(1), targetPorts: [80: 80]))
         let cases: [Case] = [
             (
                 ResourceEncoding.bytes(changed(service) { $0.name.name = "" }), decodeService,
@@ -97,11 +105,17 @@ import Testing
                 "target_ports.port 65536 is not a port (1 to 65535)"
             ),
             (
-                ResourceEncoding.bytes(changed(endpoint) { $0.workload.pod = ResourceEncoding.encode(ObjectName("p"))
-                    $0.workload.identity = "http://x" }), decodeEndpoint,
+                ResourceEncoding.bytes(
+                    changed(endpoint) {
+                        $0.workload.pod = ResourceEncoding.encode(ObjectName("p"))
+                        $0.workload.identity = "http://x"
+                    }), decodeEndpoint,
                 "workload.identity: 'http://x' is not a SPIFFE ID: it does not start with spiffe://"
             ),
-            ([], { _ = try ResourceDecoding.destination($0) }, "the destination is neither service, workload nor unknown"),
+            (
+                [], { _ = try ResourceDecoding.destination($0) },
+                "the destination is neither service, workload nor unknown"
+            ),
             ([], { _ = try ResourceDecoding.trustBundle($0) }, "trust_domain is empty"),
             ([], { _ = try ResourceDecoding.configuration($0) }, "trust_domain is empty"),
         ]
@@ -154,7 +168,9 @@ import Testing
         let report = TelemetryReport(
             pod: pod, sidecarVersion: "1", certificateNotAfterUnixSeconds: -5, discoveryVersion: "77",
             intervalMilliseconds: 1000, edges: [edge, EdgeDelta(reporter: .source)],
-            ejections: [EjectionReport(service: ObjectName("d"), address: ip(2), sinceUnixMilliseconds: 9, why: "5 in a row")],
+            ejections: [
+                EjectionReport(service: ObjectName("d"), address: ip(2), sinceUnixMilliseconds: 9, why: "5 in a row")
+            ],
             refusals: [ResourceRefusal(type: "Service", name: "a/b", version: "1", reason: "bad")])
         let decoded = try TelemetryWire.decode(TelemetryWire.encode(report), pod: pod)
         #expect(decoded.report == report && decoded.dropped == 0)
@@ -178,11 +194,12 @@ import Testing
         }
         backoff.reset()
         #expect(backoff.delayMilliseconds() <= 50)
-        let firsts = Set((0..<50 as Range<UInt64>).map { seed in
-            var backoff = Backoff(seed: seed &* 7919)
-            for _ in 0..<8 { _ = backoff.delayMilliseconds() }
-            return backoff.delayMilliseconds()
-        })
+        let firsts = Set(
+            (0..<50 as Range<UInt64>).map { seed in
+                var backoff = Backoff(seed: seed &* 7919)
+                for _ in 0..<8 { _ = backoff.delayMilliseconds() }
+                return backoff.delayMilliseconds()
+            })
         #expect(firsts.count > 25)
     }
 }

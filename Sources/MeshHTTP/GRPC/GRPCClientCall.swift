@@ -28,10 +28,11 @@ package final class GRPCClientCall {
     ///
     /// - Parameters:
     ///   - path: `/package.Service/Method`.
-    ///   - timeoutMilliseconds: told to the server, and kept here too: the call closes with DEADLINE_EXCEEDED. Nil is without.
+    ///   - timeoutMilliseconds: told to the server and kept here too: the call closes with DEADLINE_EXCEEDED.
     package init?(
         on session: HTTP2Session, path: String, authority: String, scheme: StaticString = "https",
-        timeoutMilliseconds: Int? = nil, metadata: [(name: String, value: String)] = [], messageLimit: Int = 4 * 1024 * 1024,
+        timeoutMilliseconds: Int? = nil, metadata: [(name: String, value: String)] = [],
+        messageLimit: Int = 4 * 1024 * 1024,
         delegate: any GRPCClientCallDelegate
     ) {
         self.delegate = delegate
@@ -44,7 +45,9 @@ package final class GRPCClientCall {
         headers.append(":authority", authority)
         headers.append("te", "trailers")
         headers.append("content-type", "application/grpc")
-        if let timeoutMilliseconds { headers.append("grpc-timeout", GRPCTimeout.text(milliseconds: timeoutMilliseconds)) }
+        if let timeoutMilliseconds {
+            headers.append("grpc-timeout", GRPCTimeout.text(milliseconds: timeoutMilliseconds))
+        }
         for field in metadata { headers.append(name: field.name, value: field.value) }
         guard let stream = session.open(headers, delegate: self) else { return nil }
         self.stream = stream
@@ -102,7 +105,8 @@ extension GRPCClientCall: HTTP2StreamDelegate {
             return
         }
         if let encoding = headers.value(of: "grpc-encoding"), encoding != "identity" {
-            cancel(GRPCStatus(.internal, "the peer answered with the grpc-encoding '\(encoding)', which was not offered"))
+            cancel(
+                GRPCStatus(.internal, "the peer answered with the grpc-encoding '\(encoding)', which was not offered"))
         }
     }
 

@@ -1,4 +1,5 @@
-/// Cuts a stream of body bytes into gRPC's length-prefixed messages: a byte that says «compressed», four of length, the message.
+/// Cuts a stream of body bytes into gRPC's length-prefixed messages: a byte that says «compressed», four of length, the
+/// message.
 ///
 /// A message that lies whole in the bytes given is passed on without a copy.
 package struct GRPCDeframer {

@@ -8,7 +8,8 @@ package final class GRPCServer {
         package var messageBytes = 4 * 1024 * 1024
         /// Beyond it a new connection is closed at once.
         package var connections = 20_000
-        /// SO_SNDBUF of a connection in bytes; 0 leaves it to the kernel. A bounded one lets a slow peer be noticed early.
+        /// SO_SNDBUF of a connection in bytes; 0 leaves it to the kernel. A bounded one lets a slow peer be noticed
+        /// early.
         package var sendBufferBytes = 0
         /// Unsent bytes of a connection above which its streams are not writable.
         package var connectionHighWaterBytes = 256 * 1024
@@ -59,8 +60,8 @@ package final class GRPCServer {
         acceptors[path] = acceptor
     }
 
-    /// Says GOAWAY on every connection, waits for the calls that are open, and closes what is left after `graceMilliseconds`.
-    /// Close the listener first.
+    /// Says GOAWAY on every connection, waits for the calls that are open, and closes what is left after
+    /// `graceMilliseconds`. Close the listener first.
     package func shutdown(graceMilliseconds: Int, _ finished: @escaping () -> Void) {
         guard shutdownFinished == nil else { return finished() }
         isShutDown = true
@@ -129,7 +130,9 @@ extension GRPCServer: HTTP2SessionDelegate {
         guard let method = headers.value(of: ":method"), method == "POST" else {
             return refuse(stream, httpStatus: "405")
         }
-        guard let contentType = headers.firstIndex(of: "content-type"), GRPCServer.isGRPC(headers.value(at: contentType)) else {
+        guard let contentType = headers.firstIndex(of: "content-type"),
+            GRPCServer.isGRPC(headers.value(at: contentType))
+        else {
             return refuse(stream, httpStatus: "415")
         }
         let path = headers.value(of: ":path") ?? ""
@@ -137,7 +140,8 @@ extension GRPCServer: HTTP2SessionDelegate {
             return refuse(stream, GRPCStatus(.unimplemented, "no method \(path)"))
         }
         if let encoding = headers.value(of: "grpc-encoding"), encoding != "identity" {
-            return refuse(stream, GRPCStatus(.unimplemented, "grpc-encoding '\(encoding)' is not supported; send identity"))
+            return refuse(
+                stream, GRPCStatus(.unimplemented, "grpc-encoding '\(encoding)' is not supported; send identity"))
         }
         statistics.calls += 1
         let call = GRPCServerCall(path: path, metadata: headers, stream: stream, session: session, server: self)

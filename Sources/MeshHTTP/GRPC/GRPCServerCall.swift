@@ -9,8 +9,8 @@ package protocol GRPCServerHandler: AnyObject {
     func receivedEnd(on call: GRPCServerCall)
     /// `isWritable` again, after it was not.
     func writable(_ call: GRPCServerCall)
-    /// Exactly once and last: the call is finished, or the client is gone or out of time (then `isFinished` was false). Lets go
-    /// of the handler.
+    /// Exactly once and last: the call is finished, or the client is gone or out of time (then `isFinished` was false).
+    /// Lets go of the handler.
     func closed(_ call: GRPCServerCall)
 }
 

@@ -1,9 +1,10 @@
 /// Serves a unary method: one message in, one out.
 package final class GRPCUnaryHandler: GRPCServerHandler {
-    /// Called once with the request, if the client sends exactly one. `reply` may be called later, on the loop; after the call
-    /// has ended it does nothing.
+    /// Called once with the request, if the client sends exactly one. `reply` may be called later, on the loop; after
+    /// the call has ended it does nothing.
     package typealias Body = (
-        _ request: UnsafeRawBufferPointer, _ call: GRPCServerCall, _ reply: @escaping (Result<[UInt8], GRPCStatus>) -> Void
+        _ request: UnsafeRawBufferPointer, _ call: GRPCServerCall,
+        _ reply: @escaping (Result<[UInt8], GRPCStatus>) -> Void
     ) -> Void
 
     private let body: Body

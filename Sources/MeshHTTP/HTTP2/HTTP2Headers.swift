@@ -2,9 +2,9 @@ internal import CApus
 
 /// The header fields of one HTTP/2 message, in order, as libnghttp2 takes and gives them.
 ///
-/// Received fields share the decoder's reference-counted bytes, so that a field can be passed on to another stream without
-/// a copy. Added fields are copied once, unless they are static. A block belongs to one loop. It must not change after it
-/// was given to a stream.
+/// Received fields share the decoder's reference-counted bytes, so that a field can be passed on to another stream
+/// without a copy. Added fields are copied once, unless they are static. A block belongs to one loop. It must not
+/// change after it was given to a stream.
 package final class HTTP2Headers {
     private var fields: UnsafeMutablePointer<nghttp2_nv>
     /// Two for each field, name and value; nil where the bytes are static or in `pieces`.

@@ -3,8 +3,8 @@ internal import MeshIO
 
 /// The callbacks and options of libnghttp2, the same for every session.
 ///
-/// A callback's `user_data` is the session, a stream's user data the `HTTP2Stream`; both are kept alive by Swift while the library
-/// may call, since callbacks come only from calls that a session makes.
+/// A callback's `user_data` is the session, a stream's user data the `HTTP2Stream`; both are kept alive by Swift while
+/// the library may call, since callbacks come only from calls that a session makes.
 enum HTTP2Library {
     /// Made once and only read afterwards, so that loops may share it.
     private nonisolated(unsafe) static let callbacks: OpaquePointer? = makeCallbacks()
@@ -84,14 +84,18 @@ enum HTTP2Library {
             return HTTP2Library.frameBegan(header.pointee, session)
         }
         nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks) { library, frame, user in
-            guard let library, let frame, let session = HTTP2Library.session(user) else { return HTTP2Library.failSession }
+            guard let library, let frame, let session = HTTP2Library.session(user) else {
+                return HTTP2Library.failSession
+            }
             return HTTP2Library.headersBegan(library, frame.pointee, session)
         }
         nghttp2_session_callbacks_set_on_header_callback2(callbacks) { library, frame, name, value, flags, user in
             guard let library, let frame, let name, let value, let session = HTTP2Library.session(user) else {
                 return HTTP2Library.failSession
             }
-            guard let stream = HTTP2Library.stream(library, frame.pointee.hd.stream_id) else { return HTTP2Library.proceed }
+            guard let stream = HTTP2Library.stream(library, frame.pointee.hd.stream_id) else {
+                return HTTP2Library.proceed
+            }
             return HTTP2Library.headerCame(name, value, flags, stream, session)
         }
         nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks) { library, _, id, bytes, count, user in
@@ -105,12 +109,16 @@ enum HTTP2Library {
             return HTTP2Library.proceed
         }
         nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks) { library, frame, user in
-            guard let library, let frame, let session = HTTP2Library.session(user) else { return HTTP2Library.failSession }
+            guard let library, let frame, let session = HTTP2Library.session(user) else {
+                return HTTP2Library.failSession
+            }
             HTTP2Library.frameCame(library, frame.pointee, session)
             return HTTP2Library.proceed
         }
         nghttp2_session_callbacks_set_on_frame_send_callback(callbacks) { library, frame, user in
-            guard let library, let frame, let session = HTTP2Library.session(user) else { return HTTP2Library.failSession }
+            guard let library, let frame, let session = HTTP2Library.session(user) else {
+                return HTTP2Library.failSession
+            }
             HTTP2Library.frameSent(library, frame.pointee, session)
             return HTTP2Library.proceed
         }
@@ -125,7 +133,8 @@ enum HTTP2Library {
         }
         nghttp2_session_callbacks_set_error_callback2(callbacks) { _, _, text, count, user in
             guard let text, let session = HTTP2Library.session(user) else { return HTTP2Library.proceed }
-            session.diagnosis = String(decoding: UnsafeRawBufferPointer(start: text, count: min(count, 200)), as: UTF8.self)
+            session.diagnosis = String(
+                decoding: UnsafeRawBufferPointer(start: text, count: min(count, 200)), as: UTF8.self)
             return HTTP2Library.proceed
         }
         return callbacks
@@ -152,7 +161,8 @@ enum HTTP2Library {
         return proceed
     }
 
-    private static func headersBegan(_ library: OpaquePointer, _ frame: nghttp2_frame, _ session: HTTP2Session) -> Int32 {
+    private static func headersBegan(_ library: OpaquePointer, _ frame: nghttp2_frame, _ session: HTTP2Session) -> Int32
+    {
         session.blockBytes = 0
         let id = frame.hd.stream_id
         if session.role == .server, frame.headers.cat == NGHTTP2_HCAT_REQUEST {

@@ -2,8 +2,8 @@
 package struct HTTP2Limits: Sendable {
     /// Streams that the peer may have open (SETTINGS_MAX_CONCURRENT_STREAMS).
     package var concurrentStreams = 100
-    /// Names, values and 32 bytes a field, of one header block (SETTINGS_MAX_HEADER_LIST_SIZE). A longer one resets its stream; a
-    /// block four times as long ends the connection.
+    /// Names, values and 32 bytes a field, of one header block (SETTINGS_MAX_HEADER_LIST_SIZE). A longer one resets its
+    /// stream; a block four times as long ends the connection.
     package var headerListBytes = 64 * 1024
     /// Unconsumed body bytes of one stream (SETTINGS_INITIAL_WINDOW_SIZE).
     package var streamWindowBytes = 256 * 1024
@@ -19,8 +19,8 @@ package struct HTTP2Limits: Sendable {
     package var pingTimeoutMilliseconds = 10_000
     /// A server closes a connection that had no stream for so long; 0 never does.
     package var idleTimeoutMilliseconds = 0
-    /// Frames that carry nothing (resets, pings, settings, priorities, empty data): so many at once, then so many a second. A peer
-    /// beyond them is told ENHANCE_YOUR_CALM and disconnected (CVE-2023-44487 and its kin).
+    /// Frames that carry nothing (resets, pings, settings, priorities, empty data): so many at once, then so many a
+    /// second. A peer beyond them is told ENHANCE_YOUR_CALM and disconnected (CVE-2023-44487 and its kin).
     package var idleFrameBurst = 1000
     package var idleFramesPerSecond = 100
 

@@ -5,11 +5,11 @@ package import MeshIO
 
 /// What happens on one HTTP/2 connection. On its loop. `closed` comes exactly once and last.
 package protocol HTTP2SessionDelegate: AnyObject {
-    /// The connection (and its TLS) stands, and nothing was read or written yet: the peer's identity can be judged, and the
-    /// session refused by `abort(reason:)`.
+    /// The connection (and its TLS) stands, and nothing was read or written yet: the peer's identity can be judged, and
+    /// the session refused by `abort(reason:)`.
     func opened(_ session: HTTP2Session)
-    /// A request's head (server). Set `stream.delegate` before returning, or reset the stream; `receivedEnd` follows also where
-    /// the request has no body.
+    /// A request's head (server). Set `stream.delegate` before returning, or reset the stream; `receivedEnd` follows
+    /// also where the request has no body.
     func accepted(_ stream: HTTP2Stream, headers: HTTP2Headers, on session: HTTP2Session)
     /// The peer takes no new streams on this connection; those open go on.
     func goAwayReceived(_ session: HTTP2Session)
@@ -18,9 +18,9 @@ package protocol HTTP2SessionDelegate: AnyObject {
 
 /// One HTTP/2 connection, client or server, over libnghttp2 and a `Connection` of the event loop.
 ///
-/// The library is fed in `received` and asked for output once a round, in `endOfRound`, so that all that was written in the round
-/// leaves in one send. It is never asked for output from one of its callbacks, nor is a delegate called while it writes.
-/// Its connection keeps a session alive until `closed`, and the session its delegate.
+/// The library is fed in `received` and asked for output once a round, in `endOfRound`, so that all that was written in
+/// the round leaves in one send. It is never asked for output from one of its callbacks, nor is a delegate called while
+/// it writes. Its connection keeps a session alive until `closed`, and the session its delegate.
 package final class HTTP2Session {
     package enum Role: Sendable {
         case client
@@ -92,8 +92,8 @@ package final class HTTP2Session {
         }
     }
 
-    /// Takes over a connection, of which nothing was consumed that belongs to HTTP/2. `opened` is told by the connection, or must be
-    /// called by the owner when the connection is open already.
+    /// Takes over a connection, of which nothing was consumed that belongs to HTTP/2. `opened` is told by the
+    /// connection, or must be called by the owner when the connection is open already.
     package init(over connection: Connection, role: Role, limits: HTTP2Limits, delegate: any HTTP2SessionDelegate) {
         self.connection = connection
         self.role = role
@@ -127,7 +127,9 @@ package final class HTTP2Session {
     }
 
     /// Sends a request's head, also before the connection stands. Nil when `canOpenStream` is false.
-    package func open(_ headers: HTTP2Headers, endOfStream: Bool = false, delegate: any HTTP2StreamDelegate) -> HTTP2Stream? {
+    package func open(_ headers: HTTP2Headers, endOfStream: Bool = false, delegate: any HTTP2StreamDelegate)
+        -> HTTP2Stream?
+    {
         guard let library, canOpenStream else { return nil }
         let stream = HTTP2Stream(session: self)
         let opaque = Unmanaged.passUnretained(stream).toOpaque()

@@ -1,8 +1,8 @@
 internal import CApus
 internal import Glibc
 
-/// What happens on one stream. On its session's loop, never while the session is in the middle of writing. `closed` comes
-/// exactly once and last, and lets go of the delegate.
+/// What happens on one stream. On its session's loop, never while the session is in the middle of writing. `closed`
+/// comes exactly once and last, and lets go of the delegate.
 package protocol HTTP2StreamDelegate: AnyObject {
     /// A response's head (client): an informational one (1xx) is followed by another.
     func received(headers: HTTP2Headers, on stream: HTTP2Stream)
@@ -18,8 +18,8 @@ package protocol HTTP2StreamDelegate: AnyObject {
 
 /// One exchange of an HTTP/2 connection.
 ///
-/// What is written is kept here until flow control lets it go: `isWritable` says when to stop, `writable` when to go on. All
-/// calls after the close do nothing.
+/// What is written is kept here until flow control lets it go: `isWritable` says when to stop, `writable` when to go
+/// on. All calls after the close do nothing.
 package final class HTTP2Stream {
     /// Assigned by the peer or, on a client, when the stream is opened.
     package internal(set) var id: Int32 = 0
@@ -161,7 +161,9 @@ package final class HTTP2Stream {
                 flags.pointee |= NGHTTP2_DATA_FLAG_NO_END_STREAM.rawValue
                 sentBlocks.append(trailers)
                 self.trailers = nil
-                if !session.submitTrailers(self, trailers) { return Int(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue) }
+                if !session.submitTrailers(self, trailers) {
+                    return Int(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue)
+                }
             }
             return count
         }

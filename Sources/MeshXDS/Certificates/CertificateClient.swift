@@ -6,8 +6,8 @@ internal import MeshHTTP
 package import MeshIO
 internal import SwiftProtobuf
 
-/// Asks the control plane for a certificate, over a connection of its own: the sidecar has none to show yet, or one that is about to
-/// end. The control plane is verified by the roots of the context and by its SPIFFE ID.
+/// Asks the control plane for a certificate, over a connection of its own: the sidecar has none to show yet, or one
+/// that is about to end. The control plane is verified by the roots of the context and by its SPIFFE ID.
 package final class CertificateClient {
     package typealias Completion = (Result<SignedCertificate, CertificateSignFailure>) -> Void
 
@@ -41,7 +41,8 @@ package final class CertificateClient {
             return completion(
                 .failure(
                     CertificateSignFailure(
-                        message: "\(CertificateClient.attemptLimit) certificate requests are under way", isRetryable: true)))
+                        message: "\(CertificateClient.attemptLimit) certificate requests are under way",
+                        isRetryable: true)))
         }
         guard tls != nil || expectedIdentity == nil else {
             return completion(.failure(CertificateSignFailure(message: "there is no TLS context", isRetryable: false)))
@@ -122,7 +123,8 @@ private final class SigningAttempt: HTTP2SessionDelegate, GRPCClientCallDelegate
             }
         }
         let call = GRPCClientCall(
-            on: session, path: SigningLimits.method, authority: "apus-control", timeoutMilliseconds: timeoutMilliseconds,
+            on: session, path: SigningLimits.method, authority: "apus-control",
+            timeoutMilliseconds: timeoutMilliseconds,
             messageLimit: 1024 * 1024, delegate: self)
         call?.send(request)
         call?.finishSending()
@@ -164,9 +166,11 @@ private final class SigningAttempt: HTTP2SessionDelegate, GRPCClientCallDelegate
 
     private static func decode(_ bytes: [UInt8]) throws(InvalidResource) -> SignedCertificate {
         let message = try ResourceDecoding.message(Apus_V1_SignResponse.self, bytes)
-        guard (1...SigningLimits.chainLength).contains(message.chain.count), message.chain.allSatisfy({ !$0.isEmpty }) else {
+        guard (1...SigningLimits.chainLength).contains(message.chain.count), message.chain.allSatisfy({ !$0.isEmpty })
+        else {
             throw InvalidResource(
-                "chain has \(message.chain.count) certificates, 1 to \(SigningLimits.chainLength) are expected, none empty")
+                "chain has \(message.chain.count) certificates, 1 to \(SigningLimits.chainLength) are expected, none empty"
+            )
         }
         return SignedCertificate(
             chain: message.chain.map { [UInt8]($0) }, notAfterUnixSeconds: message.notAfterUnixSeconds,

@@ -7,14 +7,15 @@ internal import SwiftProtobuf
 
 /// Whoever reviews tokens and signs.
 package protocol CertificateSigner: AnyObject {
-    /// Called on the service's loop. `completion` is called once, from any thread; after ten seconds the caller has been told that
-    /// it took too long.
+    /// Called on the service's loop. `completion` is called once, from any thread; after ten seconds the caller has
+    /// been told that it took too long.
     func sign(
         _ request: CertificateSigningRequest,
         completion: @escaping @Sendable (Result<SignedCertificate, CertificateRefusal>) -> Void)
 }
 
-/// `apus.v1.CertificateAuthority` on one loop. Its callers have no certificate yet: they are known by the token that they send.
+/// `apus.v1.CertificateAuthority` on one loop. Its callers have no certificate yet: they are known by the token that
+/// they send.
 package final class CertificateService {
     package struct Limits: Sendable {
         /// Requests that may be with the signer at a time; more are answered RESOURCE_EXHAUSTED.
@@ -58,7 +59,8 @@ package final class CertificateService {
     }
 
     private func serve(
-        _ bytes: UnsafeRawBufferPointer, _ call: GRPCServerCall, _ reply: @escaping (Result<[UInt8], GRPCStatus>) -> Void
+        _ bytes: UnsafeRawBufferPointer, _ call: GRPCServerCall,
+        _ reply: @escaping (Result<[UInt8], GRPCStatus>) -> Void
     ) {
         statistics.requests += 1
         guard let signer else { return reply(.failure(GRPCStatus(.unavailable, "the authority is not loaded"))) }
@@ -72,10 +74,12 @@ package final class CertificateService {
         guard statistics.pending < limits.pending else {
             statistics.overLimit += 1
             return reply(
-                .failure(GRPCStatus(.resourceExhausted, "\(limits.pending) certificate requests wait; try again later")))
+                .failure(GRPCStatus(.resourceExhausted, "\(limits.pending) certificate requests wait; try again later"))
+            )
         }
         statistics.pending += 1
-        let pending = PendingSigning(loop: loop, service: self, reply: reply, timeoutMilliseconds: limits.timeoutMilliseconds)
+        let pending = PendingSigning(
+            loop: loop, service: self, reply: reply, timeoutMilliseconds: limits.timeoutMilliseconds)
         self.pending[ObjectIdentifier(pending)] = pending
         let bound = LoopBound(pending, loop: loop)
         let loop = loop
@@ -85,7 +89,9 @@ package final class CertificateService {
         }
     }
 
-    private static func decode(_ bytes: [UInt8], _ call: GRPCServerCall) throws(InvalidResource) -> CertificateSigningRequest {
+    private static func decode(_ bytes: [UInt8], _ call: GRPCServerCall) throws(InvalidResource)
+        -> CertificateSigningRequest
+    {
         let message = try ResourceDecoding.message(Apus_V1_SignRequest.self, bytes)
         guard (1...SigningLimits.certificateRequestBytes).contains(message.certificateRequest.count) else {
             throw InvalidResource(

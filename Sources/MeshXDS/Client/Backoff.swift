@@ -1,5 +1,5 @@
-/// Waits between attempts: doubled each time from 50 ms to 5 s, each cut by up to half at random so that a thousand sidecars do not
-/// come back at once.
+/// Waits between attempts: doubled each time from 50 ms to 5 s, each cut by up to half at random so that a thousand
+/// sidecars do not come back at once.
 package struct Backoff {
     package static let firstMilliseconds = 50
     package static let lastMilliseconds = 5000

@@ -17,17 +17,19 @@ protocol ControlChannelUser: AnyObject {
     func channelClosed(reason: String)
 }
 
-/// The one connection to the control plane that discovery and telemetry share. Connects again by itself, after 50 ms to 5 s.
+/// The one connection to the control plane that discovery and telemetry share. Connects again by itself, after 50 ms to
+/// 5 s.
 ///
-/// The control plane is who it should be when its certificate has exactly the SPIFFE ID expected; nothing is sent before that is known.
+/// The control plane is who it should be when its certificate has exactly the SPIFFE ID expected; nothing is sent
+/// before that is known.
 package final class ControlChannel {
     package let loop: EventLoop
     /// Of the control plane, tried in turn. While there are none the channel waits.
     package var addresses: [SocketAddress] = [] {
         didSet { if addresses != oldValue { addressesChanged() } }
     }
-    /// The client's certificate and the roots. A new one is used for a new connection within two seconds, which takes the old
-    /// one's place when it stands.
+    /// The client's certificate and the roots. A new one is used for a new connection within two seconds, which takes
+    /// the old one's place when it stands.
     package var tls: TLSContext? {
         didSet { if tls !== oldValue { contextChanged() } }
     }
@@ -61,7 +63,9 @@ package final class ControlChannel {
     }
 
     /// Without TLS and identity, for a test.
-    package init(loop: EventLoop, identity: SPIFFEID?, seed: UInt64, mayBePlaintext: Bool, limits: HTTP2Limits = HTTP2Limits()) {
+    package init(
+        loop: EventLoop, identity: SPIFFEID?, seed: UInt64, mayBePlaintext: Bool, limits: HTTP2Limits = HTTP2Limits()
+    ) {
         self.loop = loop
         self.expectedIdentity = identity
         self.mayBePlaintext = mayBePlaintext

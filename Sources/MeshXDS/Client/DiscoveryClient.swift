@@ -6,7 +6,8 @@ package import MeshIO
 
 /// A sidecar's end of the discovery stream: subscribes to what its application dials and keeps the answers fresh.
 ///
-/// The last known state is kept in a file, so that a sidecar that starts while the control plane is away still knows its way.
+/// The last known state is kept in a file, so that a sidecar that starts while the control plane is away still knows
+/// its way.
 package final class DiscoveryClient {
     package struct Limits: Sendable {
         package var subscriptions = DiscoveryLimits.subscriptions
@@ -111,8 +112,8 @@ package final class DiscoveryClient {
 
     // MARK: Subscribing
 
-    /// Asks what an address is, and goes on asking. The delegate is told the answer, at once when it is known. False at the limit of
-    /// subscriptions.
+    /// Asks what an address is, and goes on asking. The delegate is told the answer, at once when it is known. False at
+    /// the limit of subscriptions.
     @discardableResult
     package func subscribe(_ address: SocketAddress) -> Bool {
         lastUsed[address] = loop.now
@@ -222,7 +223,8 @@ package final class DiscoveryClient {
             case .service(let service): delegate?.serviceChanged(service)
             case .serviceRemoved(let name): delegate?.serviceRemoved(name)
             case .endpoint(let endpoint): delegate?.endpointChanged(endpoint)
-            case .endpointRemoved(let service, let address): delegate?.endpointRemoved(service: service, address: address)
+            case .endpointRemoved(let service, let address):
+                delegate?.endpointRemoved(service: service, address: address)
             case .destination(let address, let destination): delegate?.destinationChanged(address, destination)
             case .destinationForgotten(let address): delegate?.destinationForgotten(address)
             case .configuration(let configuration): delegate?.selfChanged(configuration)

@@ -1,8 +1,8 @@
 package import MeshAddress
 package import MeshCore
 
-/// What a `DiscoveryClient` learnt. All on its loop, in the order of the stream: a service and its endpoints come before the
-/// destination that leads to them, so that a destination is complete when it arrives.
+/// What a `DiscoveryClient` learnt. All on its loop, in the order of the stream: a service and its endpoints come
+/// before the destination that leads to them, so that a destination is complete when it arrives.
 package protocol DiscoveryClientDelegate: AnyObject {
     func serviceChanged(_ service: Service)
     /// Nobody needs it any more: it is gone, or the last destination that led to it. Its endpoints are gone with it.

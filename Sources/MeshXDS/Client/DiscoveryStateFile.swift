@@ -2,9 +2,11 @@ internal import Glibc
 package import MeshAPI
 internal import SwiftProtobuf
 
-/// The last known state of a sidecar on disk: a header, then a DeltaDiscoveryResponse for each type, each with its length.
+/// The last known state of a sidecar on disk: a header, then a DeltaDiscoveryResponse for each type, each with its
+/// length.
 ///
-/// Written beside and renamed, so that a reader sees the old or the new one; what is torn all the same is told by its checksum.
+/// Written beside and renamed, so that a reader sees the old or the new one; what is torn all the same is told by its
+/// checksum.
 package enum DiscoveryStateFile {
     /// Of a file that is read or written; a larger state is not kept.
     package static let sizeLimit = 64 * 1024 * 1024
@@ -30,7 +32,8 @@ package enum DiscoveryStateFile {
             + payload.output
     }
 
-    package static func decode(_ bytes: [UInt8]) throws(Problem) -> [Envoy_Service_Discovery_V3_DeltaDiscoveryResponse] {
+    package static func decode(_ bytes: [UInt8]) throws(Problem) -> [Envoy_Service_Discovery_V3_DeltaDiscoveryResponse]
+    {
         guard bytes.count >= headerLength, Array(bytes[..<8]) == magic else {
             throw Problem(description: "it is not a discovery state of this version")
         }
@@ -67,7 +70,9 @@ package enum DiscoveryStateFile {
         var bytes = [UInt8](repeating: 0, count: Int(status.st_size))
         var filled = 0
         while filled < bytes.count {
-            let count = bytes.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress! + filled, $0.count - filled) }
+            let count = bytes.withUnsafeMutableBytes {
+                Glibc.read(descriptor, $0.baseAddress! + filled, $0.count - filled)
+            }
             if count < 0 && errno == EINTR { continue }
             guard count > 0 else { break }
             filled += count

@@ -17,8 +17,8 @@ package enum DiscoveryChange: Equatable {
     case trustBundleRemoved(trustDomain: String)
 }
 
-/// What a sidecar holds of the mesh, without I/O: responses come in, changes come out. A resource that cannot be used is refused
-/// with its reason, and what was held before stays.
+/// What a sidecar holds of the mesh, without I/O: responses come in, changes come out. A resource that cannot be used
+/// is refused with its reason, and what was held before stays.
 package struct DiscoveryView {
     package struct Held<Value: Equatable>: Equatable {
         package var value: Value
@@ -71,8 +71,9 @@ package struct DiscoveryView {
         return [.destinationForgotten(address)]
     }
 
-    /// The service stays for a while: another destination that leads to it may be on its way, and was perhaps sent together with it.
-    /// What is stale of it by then does no harm, since a server that begins with a service again says what to forget.
+    /// The service stays for a while: another destination that leads to it may be on its way, and was perhaps sent
+    /// together with it. What is stale of it by then does no harm, since a server that begins with a service again says
+    /// what to forget.
     private mutating func release(_ destination: Destination, _ now: Int64) {
         guard case .service(let name, _) = destination, let count = services[name]?.references else { return }
         services[name]?.references = count - 1
@@ -85,7 +86,8 @@ package struct DiscoveryView {
         changes.append(.serviceRemoved(name))
     }
 
-    /// Destinations whose service did not come: something between the two ends went wrong, so that they must be asked for again.
+    /// Destinations whose service did not come: something between the two ends went wrong, so that they must be asked
+    /// for again.
     package var incompleteDestinations: [SocketAddress] {
         destinations.compactMap { address, held in
             guard case .service(let name, _) = held.value, services[name]?.service == nil else { return nil }
@@ -97,7 +99,9 @@ package struct DiscoveryView {
     package mutating func sweep(nowNanoseconds: Int64) -> [DiscoveryChange] {
         var changes: [DiscoveryChange] = []
         for (name, held) in services
-        where held.references == 0 && nowNanoseconds - held.unreferencedNanoseconds > DiscoveryView.unreferencedNanoseconds {
+        where held.references == 0
+            && nowNanoseconds - held.unreferencedNanoseconds > DiscoveryView.unreferencedNanoseconds
+        {
             drop(name, &changes)
         }
         return changes
@@ -260,7 +264,8 @@ package struct DiscoveryView {
         services[service] = HeldService(unreferencedNanoseconds: now)
     }
 
-    private mutating func remove(_ name: String, _ type: ResourceType, _ now: Int64, _ changes: inout [DiscoveryChange]) {
+    private mutating func remove(_ name: String, _ type: ResourceType, _ now: Int64, _ changes: inout [DiscoveryChange])
+    {
         switch type {
         case .trustBundle:
             // The last one stays: without any root no peer could be verified.
@@ -286,13 +291,17 @@ package struct DiscoveryView {
             else { return }
             removeEndpoint(service, address, &changes)
         case .destination:
-            guard let address = SocketAddress(name), let held = destinations.removeValue(forKey: address) else { return }
+            guard let address = SocketAddress(name), let held = destinations.removeValue(forKey: address) else {
+                return
+            }
             changes.append(.destination(address, .unknown))
             release(held.value, now)
         }
     }
 
-    private mutating func removeEndpoint(_ service: ObjectName, _ address: IPAddress, _ changes: inout [DiscoveryChange]) {
+    private mutating func removeEndpoint(
+        _ service: ObjectName, _ address: IPAddress, _ changes: inout [DiscoveryChange]
+    ) {
         guard services[service]?.endpoints.removeValue(forKey: address) != nil else { return }
         endpointCount -= 1
         changes.append(.endpointRemoved(service: service, address: address))

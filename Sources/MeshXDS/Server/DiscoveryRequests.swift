@@ -1,10 +1,11 @@
 package import MeshAPI
-package import MeshHTTP
 internal import MeshCore
+package import MeshHTTP
 internal import SwiftProtobuf
 
 extension DiscoveryTable {
-    /// What a sidecar's request means. Returns the status with which its stream must end when the request cannot be served.
+    /// What a sidecar's request means. Returns the status with which its stream must end when the request cannot be
+    /// served.
     package mutating func handle(
         _ request: Envoy_Service_Discovery_V3_DeltaDiscoveryRequest, _ subscriber: Subscriber
     ) -> GRPCStatus? {
@@ -41,7 +42,8 @@ extension DiscoveryTable {
         return nil
     }
 
-    /// Nil for an acknowledgement. Our own sidecars name each resource; another client's message stands for the whole response.
+    /// Nil for an acknowledgement. Our own sidecars name each resource; another client's message stands for the whole
+    /// response.
     private static func refusals(
         in request: Envoy_Service_Discovery_V3_DeltaDiscoveryRequest, _ type: ResourceType
     ) -> [ResourceRefusal]? {

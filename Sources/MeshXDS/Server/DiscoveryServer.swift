@@ -6,8 +6,8 @@ package import MeshIO
 
 /// Serves delta xDS to sidecars on one loop, from what a `DiscoverySource` answers.
 ///
-/// A change marks resources; streams are written at the end of the poll round (removals) or within 2 ms (the rest). What a stream
-/// cannot take waits as a mark, never as a message: the latest wins.
+/// A change marks resources; streams are written at the end of the poll round (removals) or within 2 ms (the rest).
+/// What a stream cannot take waits as a mark, never as a message: the latest wins.
 package final class DiscoveryServer {
     package struct Limits: Sendable {
         /// Streams beyond it are refused.
@@ -167,7 +167,8 @@ package final class DiscoveryServer {
         }
         guard let identity = identify(call) else {
             counts.streamsRefused += 1
-            call.finish(GRPCStatus(.unauthenticated, "the discovery stream needs a client certificate with one SPIFFE ID"))
+            call.finish(
+                GRPCStatus(.unauthenticated, "the discovery stream needs a client certificate with one SPIFFE ID"))
             return nil
         }
         streamsOpened += 1

@@ -1,11 +1,13 @@
 package import MeshAddress
 package import MeshCore
 
-/// Where a `DiscoveryServer` reads what it sends. Called on the server's loop, synchronously; whoever implements it tells the
-/// server afterwards what changed. The server asks only for what some sidecar subscribed to, and keeps only that.
+/// Where a `DiscoveryServer` reads what it sends. Called on the server's loop, synchronously; whoever implements it
+/// tells the server afterwards what changed. The server asks only for what some sidecar subscribed to, and keeps only
+/// that.
 package protocol DiscoverySource: AnyObject {
-    /// False until everything the platform runs is known. Before that the server answers no subscription to a destination, so
-    /// that «unknown» is never said too early; call `DiscoveryServer.synchronized()` when it becomes true.
+    /// False until everything the platform runs is known. Before that the server answers no subscription to a
+    /// destination, so that «unknown» is never said too early; call `DiscoveryServer.synchronized()` when it becomes
+    /// true.
     var isSynchronized: Bool { get }
 
     /// What an address is that an application dialled.
@@ -26,8 +28,8 @@ package protocol DiscoverySource: AnyObject {
 
 /// What a `DiscoveryServer` asks and tells besides. All on its loop.
 package protocol DiscoveryServerDelegate: AnyObject {
-    /// Whether a peer with this identity may have a stream as the sidecar of `pod`. Nil permits; else the reason, which the
-    /// peer is told (PERMISSION_DENIED) before anything is sent to it.
+    /// Whether a peer with this identity may have a stream as the sidecar of `pod`. Nil permits; else the reason, which
+    /// the peer is told (PERMISSION_DENIED) before anything is sent to it.
     func refusal(of pod: ObjectName, identity: SPIFFEID) -> String?
 
     /// A sidecar's stream is open, or what is known of it changed: it acknowledged everything, or refused something.
@@ -36,7 +38,8 @@ package protocol DiscoveryServerDelegate: AnyObject {
     /// Its stream is closed. A newer stream of the same pod may be open already: `stream` tells them apart.
     func sidecarDisconnected(_ status: DiscoverySubscriberStatus)
 
-    /// A change has been acknowledged by the last of `subscribers` sidecars, so long after the platform's event arrived here.
+    /// A change has been acknowledged by the last of `subscribers` sidecars, so long after the platform's event arrived
+    /// here.
     func converged(nanoseconds: UInt64, subscribers: Int)
 }
 

@@ -82,7 +82,8 @@ final class DiscoveryStream: GRPCServerHandler {
     private func authorize(_ request: Envoy_Service_Discovery_V3_DeltaDiscoveryRequest) -> Bool {
         guard let pod = ObjectName(request.node.id) else {
             server.countRefusedStream()
-            refuse(.invalidArgument, "node.id '\(request.node.id)' is not namespace/pod; the first request must have it")
+            refuse(
+                .invalidArgument, "node.id '\(request.node.id)' is not namespace/pod; the first request must have it")
             return false
         }
         if let reason = server.delegate?.refusal(of: pod, identity: identity) {
@@ -105,7 +106,8 @@ final class DiscoveryStream: GRPCServerHandler {
     func pump() {
         guard let subscriber else { return }
         while call.isWritable {
-            let isSent: Void? = server.table.withResponse(for: subscriber, nowNanoseconds: server.loop.now.nanoseconds) {
+            let isSent: Void? = server.table.withResponse(for: subscriber, nowNanoseconds: server.loop.now.nanoseconds)
+            {
                 call.send($0)
             }
             if isSent == nil { break }

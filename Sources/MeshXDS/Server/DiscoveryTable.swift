@@ -1,10 +1,11 @@
 package import MeshAddress
 package import MeshCore
 
-/// Everything that a discovery server knows, without a socket or a clock: topics, subscribers, and what each has still to be told.
+/// Everything that a discovery server knows, without a socket or a clock: topics, subscribers, and what each has still
+/// to be told.
 ///
-/// Subscriptions and changes come in, `takeResponse` gives what a stream should be sent next. A topic exists only while somebody
-/// subscribes to it, and reads its resources from the source when it begins.
+/// Subscriptions and changes come in, `takeResponse` gives what a stream should be sent next. A topic exists only while
+/// somebody subscribes to it, and reads its resources from the source when it begins.
 package struct DiscoveryTable {
     package weak var source: (any DiscoverySource)?
     private var topics: [Topic.Key: Topic] = [:]
@@ -138,7 +139,8 @@ package struct DiscoveryTable {
             track(source?.service(name).map { EncodedResource.make($0) }, .service, name.description, topic)
             loadEndpoints(name, topic)
         case .sidecar(let pod):
-            track(source?.configuration(of: pod).map { EncodedResource.make($0, pod) }, .sidecar, pod.description, topic)
+            track(
+                source?.configuration(of: pod).map { EncodedResource.make($0, pod) }, .sidecar, pod.description, topic)
         case .trustBundles:
             for bundle in source?.trustBundles() ?? [] {
                 track(EncodedResource.make(bundle), .trustBundle, bundle.trustDomain, topic)
@@ -366,8 +368,8 @@ package struct DiscoveryTable {
 
     // MARK: Responses
 
-    /// The next response for a subscriber, written into a buffer that is valid until the next one; nil when it has all, or too
-    /// much of it unacknowledged.
+    /// The next response for a subscriber, written into a buffer that is valid until the next one; nil when it has all,
+    /// or too much of it unacknowledged.
     package mutating func withResponse<Result>(
         for subscriber: Subscriber, nowNanoseconds: Int64, _ body: (UnsafeRawBufferPointer) -> Result
     ) -> Result? {
@@ -447,7 +449,9 @@ package struct DiscoveryTable {
                 writer.string(6, resource.name)
                 statistics.removalsSent += 1
             }
-            if resource.pending == 0, let topic = topics[DiscoveryTable.topicKey(resource)] { forgetIfGone(resource, topic) }
+            if resource.pending == 0, let topic = topics[DiscoveryTable.topicKey(resource)] {
+                forgetIfGone(resource, topic)
+            }
         }
     }
 
@@ -462,7 +466,8 @@ package struct DiscoveryTable {
 
     /// Of the response with this nonce; unknown ones are ignored.
     package mutating func acknowledged(_ nonce: String, refusals: [ResourceRefusal]?, _ subscriber: Subscriber) {
-        guard let number = UInt64(nonce), let index = subscriber.outstanding.firstIndex(where: { $0.nonce == number }) else {
+        guard let number = UInt64(nonce), let index = subscriber.outstanding.firstIndex(where: { $0.nonce == number })
+        else {
             statistics.strayAcknowledgements += 1
             return
         }

@@ -5,7 +5,8 @@ internal import MeshCore
 extension EncodedResource {
     static func make(_ destination: Destination, _ address: SocketAddress) -> EncodedResource {
         EncodedResource(
-            .destination, name: address.description, message: ResourceEncoding.bytes(ResourceEncoding.encode(destination)))
+            .destination, name: address.description,
+            message: ResourceEncoding.bytes(ResourceEncoding.encode(destination)))
     }
 
     static func make(_ service: Service) -> EncodedResource {
@@ -14,7 +15,8 @@ extension EncodedResource {
     }
 
     static func make(_ endpoint: Endpoint) -> EncodedResource {
-        EncodedResource(.endpoint, name: endpoint.id, message: ResourceEncoding.bytes(ResourceEncoding.encode(endpoint)))
+        EncodedResource(
+            .endpoint, name: endpoint.id, message: ResourceEncoding.bytes(ResourceEncoding.encode(endpoint)))
     }
 
     static func make(_ configuration: SidecarConfiguration, _ pod: ObjectName) -> EncodedResource {

@@ -62,8 +62,8 @@ package final class Change {
     }
 }
 
-/// One sidecar's stream: what it wants, what it was sent, what it acknowledged. Never a queue of messages: a change marks its
-/// resource, and the message is written from what the resource is when the stream can take it.
+/// One sidecar's stream: what it wants, what it was sent, what it acknowledged. Never a queue of messages: a change
+/// marks its resource, and the message is written from what the resource is when the stream can take it.
 package final class Subscriber {
     package struct Membership {
         let topic: Topic

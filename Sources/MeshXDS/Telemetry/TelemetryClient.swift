@@ -3,8 +3,8 @@ package import MeshCore
 package import MeshHTTP
 package import MeshIO
 
-/// A sidecar's end of telemetry: one stream on the channel, opened again when it ends. Holds no report back: what cannot be sent now
-/// stays with the counters and goes with the next one.
+/// A sidecar's end of telemetry: one stream on the channel, opened again when it ends. Holds no report back: what
+/// cannot be sent now stays with the counters and goes with the next one.
 package final class TelemetryClient {
     /// Unsent bytes above which no report is taken.
     private static let unsentLimit = 64 * 1024

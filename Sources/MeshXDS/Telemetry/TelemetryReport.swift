@@ -20,7 +20,8 @@ package struct TelemetryReport: Sendable, Hashable {
     package var refusals: [ResourceRefusal]
 
     package init(
-        pod: ObjectName, sidecarVersion: String = "", certificateNotAfterUnixSeconds: Int64 = 0, discoveryVersion: String = "",
+        pod: ObjectName, sidecarVersion: String = "", certificateNotAfterUnixSeconds: Int64 = 0,
+        discoveryVersion: String = "",
         intervalMilliseconds: Int = 1000, edges: [EdgeDelta] = [], ejections: [EjectionReport] = [],
         refusals: [ResourceRefusal] = []
     ) {
@@ -69,9 +70,11 @@ package struct EdgeDelta: Sendable, Hashable {
 
     package init(
         reporter: Reporter, source: EdgePeer = EdgePeer(), destination: EdgePeer = EdgePeer(),
-        destinationService: ObjectName? = nil, destinationPort: UInt16 = 0, applicationProtocol: ApplicationProtocol = .opaque,
+        destinationService: ObjectName? = nil, destinationPort: UInt16 = 0,
+        applicationProtocol: ApplicationProtocol = .opaque,
         isSecured: Bool = false, requests: [RequestCount] = [], latency: LatencyBuckets = LatencyBuckets(),
-        retries: UInt64 = 0, connectionsOpened: UInt64 = 0, connectionsClosed: UInt64 = 0, connectionsFailed: UInt64 = 0,
+        retries: UInt64 = 0, connectionsOpened: UInt64 = 0, connectionsClosed: UInt64 = 0,
+        connectionsFailed: UInt64 = 0,
         bytesSent: UInt64 = 0, bytesReceived: UInt64 = 0
     ) {
         self.reporter = reporter
@@ -92,8 +95,8 @@ package struct EdgeDelta: Sendable, Hashable {
     }
 }
 
-/// One end of an edge, as far as the reporter knows it. The reporter's own end may be left empty: the control plane knows
-/// its pod, and reads its namespace and identity from its certificate.
+/// One end of an edge, as far as the reporter knows it. The reporter's own end may be left empty: the control plane
+/// knows its pod, and reads its namespace and identity from its certificate.
 package struct EdgePeer: Sendable, Hashable {
     package var pod: ObjectName?
     package var namespace: String
@@ -136,7 +139,8 @@ package struct RequestCount: Sendable, Hashable {
     }
 }
 
-/// The buckets of a mergeable histogram that are not empty. The indices are those of MeshTelemetry's log-linear histogram.
+/// The buckets of a mergeable histogram that are not empty. The indices are those of MeshTelemetry's log-linear
+/// histogram.
 package struct LatencyBuckets: Sendable, Hashable {
     package struct Bucket: Sendable, Hashable {
         package var index: UInt32
@@ -170,7 +174,9 @@ package struct EjectionReport: Sendable, Hashable {
     package var sinceUnixMilliseconds: Int64
     package var why: String
 
-    package init(service: ObjectName, address: IPAddress, pod: ObjectName? = nil, sinceUnixMilliseconds: Int64, why: String) {
+    package init(
+        service: ObjectName, address: IPAddress, pod: ObjectName? = nil, sinceUnixMilliseconds: Int64, why: String
+    ) {
         self.service = service
         self.address = address
         self.pod = pod

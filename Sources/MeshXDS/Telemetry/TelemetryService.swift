@@ -51,7 +51,8 @@ package final class TelemetryService {
     }
 
     package init(
-        loop: EventLoop, receiver: any TelemetryReceiver, limits: Limits, identify: @escaping (GRPCServerCall) -> SPIFFEID?
+        loop: EventLoop, receiver: any TelemetryReceiver, limits: Limits,
+        identify: @escaping (GRPCServerCall) -> SPIFFEID?
     ) {
         self.loop = loop
         self.receiver = receiver

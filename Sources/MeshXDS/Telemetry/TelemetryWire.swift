@@ -127,7 +127,8 @@ package enum TelemetryWire {
                     sinceUnixMilliseconds: ejection.sinceUnixMilliseconds, why: text(ejection.why)))
         }
         report.refusals = message.refusedResources.prefix(TelemetryReport.refusalLimit).map {
-            ResourceRefusal(type: text($0.type), name: text($0.name), version: text($0.version), reason: text($0.reason))
+            ResourceRefusal(
+                type: text($0.type), name: text($0.name), version: text($0.version), reason: text($0.reason))
         }
         return Decoded(report: report, dropped: dropped)
     }
@@ -177,7 +178,8 @@ package enum TelemetryWire {
         EdgePeer(
             pod: message.hasPod ? try ResourceDecoding.decode(message.pod, "\(field).pod") : nil,
             namespace: text(message.namespace), owner: text(message.owner), app: text(message.app),
-            version: text(message.version), identity: try ResourceDecoding.identity(message.identity, "\(field).identity"),
+            version: text(message.version),
+            identity: try ResourceDecoding.identity(message.identity, "\(field).identity"),
             address: message.address.isEmpty ? nil : try ResourceDecoding.decode(message.address, "\(field).address"))
     }
 }

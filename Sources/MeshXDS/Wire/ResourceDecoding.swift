@@ -18,7 +18,9 @@ package enum ResourceDecoding {
     /// Entries of any list in a resource.
     private static let listLimit = 4096
 
-    package static func message<Value: Message>(_ type: Value.Type, _ bytes: some SwiftProtobufContiguousBytes) throws(InvalidResource) -> Value {
+    package static func message<Value: Message>(_ type: Value.Type, _ bytes: some SwiftProtobufContiguousBytes)
+        throws(InvalidResource) -> Value
+    {
         do {
             return try Value(serializedBytes: bytes)
         } catch {
@@ -49,7 +51,9 @@ package enum ResourceDecoding {
         return port
     }
 
-    package static func decode(_ value: Apus_V1_ApplicationProtocol, _ field: String) throws(InvalidResource) -> ApplicationProtocol? {
+    package static func decode(_ value: Apus_V1_ApplicationProtocol, _ field: String) throws(InvalidResource)
+        -> ApplicationProtocol?
+    {
         switch value {
         case .unspecified: return nil
         case .http1: return .http1
@@ -57,12 +61,15 @@ package enum ResourceDecoding {
         case .grpc: return .grpc
         case .tls: return .tls
         case .opaque: return .opaque
-        case .UNRECOGNIZED(let number): throw InvalidResource("\(field) \(number) is not a protocol that this sidecar knows")
+        case .UNRECOGNIZED(let number):
+            throw InvalidResource("\(field) \(number) is not a protocol that this sidecar knows")
         }
     }
 
     private static func checkCount(_ count: Int, _ field: String) throws(InvalidResource) {
-        guard count <= listLimit else { throw InvalidResource("\(field) has \(count) entries, \(listLimit) are permitted") }
+        guard count <= listLimit else {
+            throw InvalidResource("\(field) has \(count) entries, \(listLimit) are permitted")
+        }
     }
 
     package static func destination(_ bytes: some SwiftProtobufContiguousBytes) throws(InvalidResource) -> Destination {
@@ -146,7 +153,8 @@ package enum ResourceDecoding {
         try checkCount(message.skippedInboundPorts.count, "\(field).skipped_inbound_ports")
         var workload = Workload(
             pod: try decode(message.pod, "\(field).pod"), addresses: [],
-            identity: try identity(message.identity, "\(field).identity"), isMeshed: message.isMeshed, owner: message.owner,
+            identity: try identity(message.identity, "\(field).identity"), isMeshed: message.isMeshed,
+            owner: message.owner,
             app: message.app, version: message.version, node: message.node,
             service: message.hasService ? try decode(message.service, "\(field).service") : nil)
         for address in message.addresses { workload.addresses.append(try decode(address, "\(field).addresses")) }
@@ -161,7 +169,9 @@ package enum ResourceDecoding {
         return workload
     }
 
-    package static func configuration(_ bytes: some SwiftProtobufContiguousBytes) throws(InvalidResource) -> SidecarConfiguration {
+    package static func configuration(_ bytes: some SwiftProtobufContiguousBytes) throws(InvalidResource)
+        -> SidecarConfiguration
+    {
         let message = try message(Apus_V1_Self.self, bytes)
         guard !message.trustDomain.isEmpty else { throw InvalidResource("trust_domain is empty") }
         var configuration = SidecarConfiguration(
@@ -177,7 +187,8 @@ package enum ResourceDecoding {
         case .allow: configuration.unknownDestinations = .allow
         case .deny: configuration.unknownDestinations = .deny
         case .unspecified, .UNRECOGNIZED:
-            throw InvalidResource("unknown_destinations \(message.unknownDestinations.rawValue) is neither ALLOW nor DENY")
+            throw InvalidResource(
+                "unknown_destinations \(message.unknownDestinations.rawValue) is neither ALLOW nor DENY")
         }
         return configuration
     }

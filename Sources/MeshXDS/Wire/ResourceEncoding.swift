@@ -4,8 +4,8 @@ package import MeshAddress
 package import MeshCore
 package import SwiftProtobuf
 
-/// Core's values as messages of `proto/apus/v1`. Lists that have no order of their own are sorted, so that equal values are
-/// equal bytes.
+/// Core's values as messages of `proto/apus/v1`. Lists that have no order of their own are sorted, so that equal values
+/// are equal bytes.
 package enum ResourceEncoding {
     package static func bytes(_ message: some Message) -> [UInt8] {
         // Only a message with missing required fields (proto2) cannot be written.
@@ -69,7 +69,9 @@ package enum ResourceEncoding {
                     $0.perTryTimeoutMilliseconds = UInt32(clamping: timeout)
                 }
             }
-            if let timeout = service.requestTimeoutMilliseconds { $0.requestTimeoutMilliseconds = UInt32(clamping: timeout) }
+            if let timeout = service.requestTimeoutMilliseconds {
+                $0.requestTimeoutMilliseconds = UInt32(clamping: timeout)
+            }
             $0.connectTimeoutMilliseconds = UInt32(clamping: service.connectTimeoutMilliseconds)
             $0.loadBalancing =
                 switch service.loadBalancing {

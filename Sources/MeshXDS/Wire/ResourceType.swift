@@ -1,5 +1,5 @@
-/// The types of resources on the discovery stream, in the order in which a server sends them: what leads to something comes
-/// after what it leads to.
+/// The types of resources on the discovery stream, in the order in which a server sends them: what leads to something
+/// comes after what it leads to.
 package enum ResourceType: UInt8, Sendable, Hashable, CaseIterable {
     case trustBundle
     case sidecar

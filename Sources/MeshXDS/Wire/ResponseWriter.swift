@@ -35,7 +35,8 @@ package final class EncodedResource: Sendable {
     }
 }
 
-/// Writes the few fields of a protobuf message that the hot path of the discovery stream needs, without making the message.
+/// Writes the few fields of a protobuf message that the hot path of the discovery stream needs, without making the
+/// message.
 package struct ProtobufWriter {
     package private(set) var output: [UInt8] = []
 

@@ -111,7 +111,9 @@ final class LoggedCall: GRPCClientCallDelegate {
 
     init(_ log: Log<Result>) { self.log = log }
 
-    func received(_ message: UnsafeRawBufferPointer, on call: GRPCClientCall) { result.messages.append([UInt8](message)) }
+    func received(_ message: UnsafeRawBufferPointer, on call: GRPCClientCall) {
+        result.messages.append([UInt8](message))
+    }
     func writable(_ call: GRPCClientCall) {}
 
     func closed(_ call: GRPCClientCall, _ status: GRPCStatus) {
@@ -173,7 +175,8 @@ struct GRPCInteroperationTests {
                 GRPCUnaryHandler { request, _, reply in
                     reply(
                         request.isEmpty
-                            ? .failure(GRPCStatus(.invalidArgument, "leer: 100 % ü")) : .success(request.map { $0 ^ 32 }))
+                            ? .failure(GRPCStatus(.invalidArgument, "leer: 100 % ü"))
+                            : .success(request.map { $0 ^ 32 }))
                 }
             }
             server.register("/t.S/Echo") { _ in EchoHandler() }

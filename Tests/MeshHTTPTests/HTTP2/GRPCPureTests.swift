@@ -61,15 +61,19 @@ import Testing
         #expect(GRPCStatus.decodeMessage(encoded.utf8) == message)
     }
 
-    @Test(arguments: [
-        ("1S", 1000), ("2M", 120_000), ("1H", 3_600_000), ("250m", 250), ("1500u", 2), ("1n", 1), ("99999999m", 99_999_999),
-        ("", nil), ("5", nil), ("m", nil), ("-1m", nil), ("1x", nil), ("123456789m", nil), ("1 m", nil),
-    ] as [(String, Int?)])
+    @Test(
+        arguments: [
+            ("1S", 1000), ("2M", 120_000), ("1H", 3_600_000), ("250m", 250), ("1500u", 2), ("1n", 1),
+            ("99999999m", 99_999_999),
+            ("", nil), ("5", nil), ("m", nil), ("-1m", nil), ("1x", nil), ("123456789m", nil), ("1 m", nil),
+        ] as [(String, Int?)])
     func aTimeoutIsReadInAnyUnit(text: String, milliseconds: Int?) {
         #expect(GRPCTimeout.parse(text.utf8) == milliseconds)
     }
 
-    @Test(arguments: [(0, "1m"), (250, "250m"), (99_999_999, "99999999m"), (100_000_000, "100000S"), (Int.max, "99999999S")])
+    @Test(arguments: [
+        (0, "1m"), (250, "250m"), (99_999_999, "99999999m"), (100_000_000, "100000S"), (Int.max, "99999999S"),
+    ])
     func aTimeoutIsWrittenInEightDigits(milliseconds: Int, text: String) {
         #expect(GRPCTimeout.text(milliseconds: milliseconds) == text)
     }
@@ -79,6 +83,8 @@ import Testing
         #expect((0..<20).filter { _ in guardian.admit(nowNanoseconds: 0) }.count == 10)
         #expect((0..<20).filter { _ in guardian.admit(nowNanoseconds: 1_000_000_000) }.count == 5)
         #expect((0..<20).filter { _ in guardian.admit(nowNanoseconds: 3_600_000_000_000) }.count == 10)
-        #expect((0..<20).filter { _ in guardian.admit(nowNanoseconds: 0) }.count == 0, "a clock that goes back gives nothing")
+        #expect(
+            (0..<20).filter { _ in guardian.admit(nowNanoseconds: 0) }.count == 0,
+            "a clock that goes back gives nothing")
     }
 }

@@ -240,7 +240,8 @@ final class RawPeer: @unchecked Sendable {
     static func frame(_ type: UInt8, flags: UInt8 = 0, stream: UInt32 = 0, _ payload: [UInt8] = []) -> [UInt8] {
         let count = payload.count
         return [
-            UInt8(count >> 16 & 255), UInt8(count >> 8 & 255), UInt8(count & 255), type, flags, UInt8(stream >> 24 & 127),
+            UInt8(count >> 16 & 255), UInt8(count >> 8 & 255), UInt8(count & 255), type, flags,
+            UInt8(stream >> 24 & 127),
             UInt8(stream >> 16 & 255), UInt8(stream >> 8 & 255), UInt8(stream & 255),
         ] + payload
     }

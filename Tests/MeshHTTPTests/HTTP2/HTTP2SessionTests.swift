@@ -5,7 +5,9 @@ import Testing
 
 @Suite struct HTTP2SessionTests {
     /// A listening scripted server and the log of its sessions' ends.
-    private func echo(_ rig: HTTP2Rig, limits: HTTP2Limits = HTTP2Limits(), _ log: Log<String>) async throws -> SocketAddress {
+    private func echo(_ rig: HTTP2Rig, limits: HTTP2Limits = HTTP2Limits(), _ log: Log<String>) async throws
+        -> SocketAddress
+    {
         try await rig.run { loop in
             let server = ScriptedServer(loop, limits: limits, log: log) { stream, _ in EchoStream(stream) }
             return try Listener(loop: loop, address: SocketAddress(.loopback4, 0), delegate: server).address
@@ -39,7 +41,9 @@ import Testing
             }
         }
         let all = try await results.wait("all exchanges") { $0.count == sizes.count }
-        #expect(all.allSatisfy { $0.status == 200 && $0.hasEnded && $0.cause == .finished && $0.trailers == ["x-end: yes"] })
+        #expect(
+            all.allSatisfy { $0.status == 200 && $0.hasEnded && $0.cause == .finished && $0.trailers == ["x-end: yes"] }
+        )
         let expected = Set(sizes.enumerated().map { HTTP2SessionTests.bytes($1, $0) })
         #expect(Set(all.map(\.body)) == expected)
         try await rig.run { _ in session.value.close() }
@@ -90,7 +94,8 @@ import Testing
         }
         try await results.wait("the first exchange") { $0.count == 1 }
         let opened = try await rig.run { _ in
-            (0..<5).filter { _ in session.value.open(requestHead(), delegate: Exchange(results, body: [])) != nil }.count
+            (0..<5).filter { _ in session.value.open(requestHead(), delegate: Exchange(results, body: [])) != nil }
+                .count
         }
         #expect(opened == 3)
     }
