@@ -12,7 +12,10 @@ final class UpstreamConnection: ConnectionDelegate, LoopMember {
     private(set) var isEstablished = false
     /// Nothing has been written yet: the preface goes in front of the first request.
     private var needsPreface = false
+    /// The peer sends no more, or the connection is given up.
     private var hasEnded = false
+    /// The pool no longer counts it as in use.
+    private var isReturned = false
     /// Requests that were answered in full.
     private(set) var served = 0
     var memberIndex = -1
@@ -73,6 +76,7 @@ final class UpstreamConnection: ConnectionDelegate, LoopMember {
             upstream.release(self)
         } else {
             hasEnded = true
+            isReturned = true
             upstream.discard(self)
         }
     }
@@ -80,8 +84,9 @@ final class UpstreamConnection: ConnectionDelegate, LoopMember {
     /// The exchange was broken off: what the peer still sends belongs to nobody.
     func abortExchange() {
         relay = nil
-        guard !hasEnded else { return }
+        guard !isReturned else { return }
         hasEnded = true
+        isReturned = true
         connection.abort()
         upstream.ended()
     }
@@ -90,6 +95,7 @@ final class UpstreamConnection: ConnectionDelegate, LoopMember {
     func surrender() -> Connection {
         relay = nil
         hasEnded = true
+        isReturned = true
         upstream.loop.remove(self)
         upstream.ended()
         return connection
@@ -170,6 +176,7 @@ final class UpstreamConnection: ConnectionDelegate, LoopMember {
             upstream.connectFailed(ProxyError(connecting: cause))
         } else if let relay {
             hasEnded = true
+            isReturned = true
             self.relay = nil
             upstream.ended()
             relay.upstreamClosed(self, cause)

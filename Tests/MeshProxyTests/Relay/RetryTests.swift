@@ -176,4 +176,19 @@ import Testing
             #expect(mesh.outboundReport.counters.retriesOverBudget > 0)
         }
     }
+
+    @Test(arguments: [true, false])
+    func anEndpointThatClosesWithoutAnAnswerLeavesNoConnectionBehind(_ isMeshed: Bool) async throws {
+        try await onOwnThread {
+            let server = try TestServer { socket, _ in _ = try socket.readHead() }
+            let mesh = try TestMesh([.init(server: server.address, isMeshed: isMeshed)]) { $0.retry.count = 0 }
+            for _ in 0..<20 { #expect(try mesh.get().status == 502) }
+            let upstreams = TestMesh.dump(of: mesh.outbound).services.flatMap(\.targets).flatMap(\.upstreams)
+            #expect(upstreams.map(\.activeConnections) == [0])
+            #expect(upstreams.map(\.pending) == [0])
+            try eventually("the connections are closed") {
+                mesh.outboundReport.connections <= 2 && mesh.inboundReport.connections <= 2
+            }
+        }
+    }
 }

@@ -126,6 +126,12 @@ final class TestMesh: Sendable {
         return answer.wait()
     }
 
+    static func dump(of plane: DataPlane) -> SnapshotDump {
+        let answer = Answer<SnapshotDump>()
+        plane.dump { if let first = $0.first { answer.give(first) } }
+        return answer.wait()
+    }
+
     static func telemetry(of plane: DataPlane) -> LoopTelemetry {
         let answer = Answer<LoopTelemetry>()
         plane.takeTelemetry { if let first = $0.first { answer.give(first) } }
