@@ -132,6 +132,7 @@ extension PodWorker {
         RootFileSystem(
             stage: platform.stageDirectory, hiddenDirectories: [platform.dataDirectory], mounts: mounts,
             isReadOnly: container.securityContext?.readOnlyRootFilesystem == true,
+            workingDirectory: container.workingDir ?? "/",
             writableBytes: Int(container.resources.limits["ephemeral-storage"]?.wholeUnits ?? 1 << 30)
         ).append(to: &launch, hostMounts: HostMounts.visible(hiding: [platform.dataDirectory]))
         launch.setHostname(PodFiles(fields: fields, platform: platform).hostname)

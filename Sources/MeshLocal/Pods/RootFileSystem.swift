@@ -19,6 +19,8 @@ struct RootFileSystem: Sendable {
     var hiddenDirectories: [String]
     var mounts: [ContainerMount]
     var isReadOnly: Bool
+    /// Made when it is missing, as container runtimes do.
+    var workingDirectory: String
     /// What a container may write to its root file system, in bytes of memory.
     var writableBytes: Int
 
@@ -52,6 +54,7 @@ struct RootFileSystem: Sendable {
         let mounts = mounts.sorted { $0.target < $1.target }
         for path in Self.written where mounts.contains(where: { $0.target == path }) { launch.makeRegularFile(path) }
         for mount in mounts { makePlace(for: mount, &launch) }
+        if workingDirectory.hasPrefix("/") { launch.makeDirectory(workingDirectory) }
         if isReadOnly { readOnly("/", &launch) }
         for mount in mounts {
             // Within another mount the place made above is covered by now.
