@@ -1,4 +1,5 @@
 // swift-tools-version: 6.2
+import Glibc
 import PackageDescription
 
 /// What every target of ours is compiled with. `-enforce-exclusivity=unchecked` is not here: it counts only when the
@@ -26,6 +27,22 @@ let standalone: [LinkerSetting] = [
         "-lswiftSynchronization", "-lswiftRegexBuilder", "-lswift_StringProcessing", "-lswift_RegexParser",
         "-Xlinker", "--gc-sections",
     ])
+]
+
+/// The minor version of the machine's glibc 2, or 0.
+func libraryVersion() -> Int {
+    var name = [CChar](repeating: 0, count: 64)  // "glibc 2.36"
+    _ = confstr(Int32(_CS_GNU_LIBC_VERSION), &name, name.count - 1)
+    let text = String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    return text.split(separator: ".").last.flatMap { Int($0) } ?? 0
+}
+
+/// The sidecar is in every pod, and what it reads of its own file at start counts in each: docs/decisions/0008-resident-memory.md.
+/// `-static-stdlib` exports every symbol, but nothing looks the sidecar's up by name. Packed relocations need glibc 2.36.
+let frugal: [LinkerSetting] = [
+    .unsafeFlags(
+        ["-use-ld=lld", "-Xlinker", "--no-export-dynamic"]
+            + (libraryVersion() >= 36 ? ["-Xlinker", "-z", "-Xlinker", "pack-relative-relocs"] : []))
 ]
 
 extension Target.Dependency {
@@ -121,7 +138,7 @@ let package = Package(
             swiftSettings: house, linkerSettings: standalone),
         .executableTarget(
             name: "apus-proxy", dependencies: ["MeshProxy", .arguments, .logging, .yams],
-            swiftSettings: house, linkerSettings: standalone),
+            swiftSettings: house, linkerSettings: standalone + frugal),
         tests("ArchitectureTests", []),
         tests("MeshIOTests", ["MeshAddress", "MeshIO", .x509, .crypto, .asn1]),
         tests(
