@@ -115,7 +115,7 @@ let package = Package(
         library(
             "MeshKubernetes",
             ["MeshAddress", "MeshCore", "MeshTelemetry", .httpClient, .nioCore, .nioHTTP1, .nioFoundation, .boringSSL, .yams,
-                .logging]),
+                .logging, .lifecycle]),
         library(
             "MeshInjector",
             ["MeshAddress", "MeshCore", "MeshKubernetes", .hummingbird, .hummingbirdTLS, .nioCore, .boringSSL, .logging]),
@@ -140,6 +140,7 @@ let package = Package(
             name: "apus-proxy", dependencies: ["MeshProxy", .arguments, .logging, .yams],
             swiftSettings: house, linkerSettings: standalone + frugal),
         tests("ArchitectureTests", []),
+        tests("EndToEndTests", [], resources: [.copy("Workloads")]),
         tests("MeshIOTests", ["MeshAddress", "MeshIO", .x509, .crypto, .asn1]),
         tests(
             "MeshProxyTests",

@@ -112,8 +112,8 @@ extension KubernetesCatalogSource {
                 informers.map { ($0.name, value($0.status)) })
         }
         add(.gauge, "synchronized", "Whether the first list of a kind has come.") { $0.isSynchronized ? 1 : 0 }
-        add(.gauge, "silence_milliseconds", "How long the API has said nothing of a kind, bookmarks included.") {
-            Double($0.silenceMilliseconds(nowNanoseconds: now))
+        add(.gauge, "silence_seconds", "How long the API has said nothing of a kind, bookmarks included.") {
+            Double($0.silenceMilliseconds(nowNanoseconds: now)) / 1000
         }
         add(.counter, "events_total", "Watch events taken in.") { Double($0.events) }
         add(.counter, "lists_total", "Whole lists taken, the first included.") { Double($0.lists) }

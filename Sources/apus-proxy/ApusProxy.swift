@@ -78,6 +78,7 @@ struct RunCommand: ParsableCommand {
         }
         let lines = plane.outboundAddresses.map { "outbound \($0)\n" } + plane.inboundAddresses.map { "inbound \($0)\n" }
         FileHandle.standardOutput.write(Data(lines.joined().utf8))
+        StartupPages.release()
         return plane
     }
 }

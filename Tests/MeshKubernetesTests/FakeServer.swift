@@ -65,8 +65,8 @@ final class FakeServer: Sendable {
                 for continuation in waiting { continuation.resume(returning: port) }
             }, logger: logger)
         return try await withThrowingTaskGroup(of: Result?.self) { group in
-            group.addTask {
-                try await application.run()
+            group.addTask { [logger] in
+                try await serveUntilCancelled(application, logger: logger)
                 return nil
             }
             group.addTask { [self] in try await body("http://127.0.0.1:\(await port())") }

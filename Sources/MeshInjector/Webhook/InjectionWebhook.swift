@@ -80,7 +80,7 @@ package final class InjectionWebhook: Sendable {
                 state.withLock { $0.listeningPort = channel.localAddress?.port }
             },
             logger: logger)
-        try await application.run()
+        try await serveUntilCancelled(application, logger: logger)
     }
 
     private func tls() -> TLSConfiguration {

@@ -66,7 +66,7 @@ package final class APIServer: Sendable {
                         guard let port = channel.localAddress?.port, let number = UInt16(exactly: port) else { return }
                         onListening(SocketAddress(listener.ip, number))
                     }, logger: quiet)
-                group.addTask { try await application.run() }
+                group.addTask { [quiet] in try await serveUntilCancelled(application, logger: quiet) }
             }
             group.addTask { [store = api.store] in
                 while !Task.isCancelled {

@@ -29,9 +29,14 @@ package final class Agent: @unchecked Sendable {
     private var telemetry: TelemetryClient!
     private var admin: AdminServer!
     private var isDraining = false
-    private lazy var resolveTimer = LoopTimer(loop: loop, target: self)
+    private lazy var resolveTimer = LoopTimer(loop: loop, target: self, tag: Agent.resolveTag)
+    private lazy var readinessTimer = LoopTimer(loop: loop, target: self, tag: Agent.readinessTag)
+
+    private static let resolveTag = 0
+    private static let readinessTag = 1
 
     private static let resolveAgainMilliseconds = 30_000
+    private static let readinessCheckMilliseconds = 1000
 
     /// Starts everything; throws when a port is taken or the mesh's roots cannot be read.
     package init(settings: AgentSettings, logger original: Logger, ports: AdminPorts = AdminPorts()) throws {
@@ -94,6 +99,13 @@ package final class Agent: @unchecked Sendable {
         channel.start()
         reporter.start()
         resolve()
+        readinessTimer.arm(afterMilliseconds: Agent.readinessCheckMilliseconds)
+    }
+
+    /// Once, when the start is over.
+    private func releaseStartupPages() {
+        guard unreadiness == nil else { return readinessTimer.arm(afterMilliseconds: Agent.readinessCheckMilliseconds) }
+        StartupPages.release()
     }
 
     private func identityChanged(_ held: CertificateKeeper.Held, _ roots: [[UInt8]]) {
@@ -142,7 +154,9 @@ extension Agent: ControlChannelDelegate {
 }
 
 extension Agent: TimerTarget {
-    package func timerFired(_ timer: LoopTimer) { resolve() }
+    package func timerFired(_ timer: LoopTimer) {
+        if timer.tag == Agent.readinessTag { releaseStartupPages() } else { resolve() }
+    }
 }
 
 extension Agent: AdminSource {

@@ -95,10 +95,6 @@ final class DiscoveryBridge: DiscoveryClientDelegate, EndOfRoundTarget {
         state.reason = isConnected ? "" : reason
     }
 
-    func stateFileIgnored(path: String, reason: String) {
-        logger.warning("the last known state in \(path) is not used: \(reason)")
-    }
-
     func isInUse(_ address: SocketAddress) -> Bool { inUse.remove(address) != nil }
 }
 

@@ -3,6 +3,7 @@ import Foundation
 import HTTPTypes
 import Hummingbird
 import HummingbirdTLS
+import Logging
 import MeshAddress
 import MeshKubernetes
 import MeshLocal
@@ -57,7 +58,7 @@ private final class FakeWebhook: Sendable {
             router: router, server: .tls(.http1(), tlsConfiguration: tls),
             configuration: ApplicationConfiguration(address: .hostname("127.0.0.1", port: 0)),
             onServerRunning: { onListening($0.localAddress?.port ?? 0) })
-        try await application.run()
+        try await serveUntilCancelled(application, logger: Logger(label: "webhook"))
     }
 
     /// A patch that sets a label.
