@@ -10,7 +10,9 @@ import Synchronization
 package struct UpCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
         commandName: "up", abstract: "Run the platform and the mesh on this machine.",
-        discussion: "Objects are kept in the data directory and are there again the next time. Ctrl-C, or 'apus down', ends it and leaves nothing behind.")
+        discussion:
+            "Objects are kept in the data directory and are there again the next time. Ctrl-C, or 'apus down', ends it and leaves nothing behind."
+    )
 
     @Option(help: ArgumentHelp("Where the platform keeps its state.", valueName: "directory"))
     var dataDir: String = ProcessInfo.processInfo.environment["APUS_DATA_DIR"] ?? PlatformOptions.defaultDataDirectory
@@ -64,14 +66,17 @@ package struct UpCommand: AsyncParsableCommand {
         network.podSubnet = podSubnet
         network.serviceSubnet = serviceSubnet
         let options = MeshLocal.PlatformOptions(
-            dataDirectory: dataDir, network: network, apiPort: apiPort, manifests: InstallManifests.render(InstallSettings(mesh: mesh)))
+            dataDirectory: dataDir, network: network, apiPort: apiPort,
+            manifests: InstallManifests.render(InstallSettings(mesh: mesh)))
         let logger = UpCommand.logger()
         let readiness = MeshReadiness(dataDirectory: dataDir, manifests: manifests)
         try await withThrowingTaskGroup(of: Void.self) { group in
             let (ready, signal) = AsyncStream<Void>.makeStream()
             group.addTask {
                 try await LocalPlatform.run(options, log: logger) { progress in
-                    Terminal.note(MeshReadiness.line(progress.step.rawValue, progress.detail, milliseconds: progress.milliseconds))
+                    Terminal.note(
+                        MeshReadiness.line(progress.step.rawValue, progress.detail, milliseconds: progress.milliseconds)
+                    )
                     if progress.step == .ready { signal.yield() }
                 }
             }
@@ -118,7 +123,8 @@ struct MeshReadiness: Sendable {
         do {
             try await waitForControlPlane(client)
             let milliseconds = Int((ContinuousClock.now - began) / .milliseconds(1))
-            Terminal.note(MeshReadiness.line("control plane", "apus-system/apus-control is ready", milliseconds: milliseconds))
+            Terminal.note(
+                MeshReadiness.line("control plane", "apus-system/apus-control is ready", milliseconds: milliseconds))
             let catalog = try await ResourceCatalog.load(client)
             let applier = Applier(client: client, defaultNamespace: nil)
             for manifest in manifests {
@@ -155,7 +161,9 @@ struct DetachedPlatform {
         try FileManager.default.createDirectory(atPath: dataDirectory, withIntermediateDirectories: true)
         let path = "\(dataDirectory)/platform.log"
         let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0o600)
-        guard descriptor >= 0 else { throw CommandFailure("\(path) cannot be written: \(String(cString: strerror(errno)))") }
+        guard descriptor >= 0 else {
+            throw CommandFailure("\(path) cannot be written: \(String(cString: strerror(errno)))")
+        }
         defer { close(descriptor) }
         let child = try spawn(arguments.filter { $0 != "--detach" }, output: descriptor)
         guard let log = FileHandle(forReadingAtPath: path) else { throw CommandFailure("\(path) cannot be read") }
@@ -171,10 +179,16 @@ struct DetachedPlatform {
             if waitpid(child, &status, WNOHANG) == child { throw ExitCode(1) }
             try await Task.sleep(for: .milliseconds(50))
         }
-        throw CommandFailure("the mesh is not ready after \(DetachedPlatform.timeoutSeconds) s; it goes on in the background: see \(path) and 'apus check'")
+        throw CommandFailure(
+            "the mesh is not ready after \(DetachedPlatform.timeoutSeconds) s; it goes on in the background: see \(path) and 'apus check'"
+        )
     }
 
     private func spawn(_ arguments: [String], output: Int32) throws -> pid_t {
+        // Whoever waits for the end of a pipe or a socket that this command was given must not wait for the platform's.
+        for name in try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd") {
+            if let descriptor = Int32(name), descriptor > 2 { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
+        }
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
@@ -190,7 +204,9 @@ struct DetachedPlatform {
         defer { for word in words { free(word) } }
         var child: pid_t = 0
         let result = posix_spawn(&child, "/proc/self/exe", &actions, &attributes, &words, environ)
-        guard result == 0 else { throw CommandFailure("the platform cannot be started: \(String(cString: strerror(result)))") }
+        guard result == 0 else {
+            throw CommandFailure("the platform cannot be started: \(String(cString: strerror(result)))")
+        }
         return child
     }
 }
