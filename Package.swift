@@ -103,36 +103,57 @@ let package = Package(
         library("MeshAPI", [.protobuf]),
         library("MeshTelemetry", ["MeshAddress", "MeshCore", .logging]),
         library("MeshIdentity", ["MeshAddress", "MeshCore", "MeshAPI", "MeshTelemetry", .x509, .crypto, .asn1]),
-        library("MeshXDS", ["MeshIO", "MeshHTTP", "MeshAddress", "MeshCore", "MeshAPI", "MeshTelemetry", .protobuf, .deque]),
+        library(
+            "MeshXDS", ["MeshIO", "MeshHTTP", "MeshAddress", "MeshCore", "MeshAPI", "MeshTelemetry", .protobuf, .deque]),
         library(
             "MeshProxy",
-            ["CApus", "MeshIO", "MeshHTTP", "MeshAddress", "MeshCore", "MeshTelemetry", "MeshIdentity", "MeshXDS", .logging, .atomics,
-                .deque]),
+            [
+                "CApus", "MeshIO", "MeshHTTP", "MeshAddress", "MeshCore", "MeshTelemetry", "MeshIdentity", "MeshXDS",
+                .logging, .atomics,
+                .deque,
+            ]),
         library(
             "MeshControl",
-            ["MeshIO", "MeshHTTP", "MeshAddress", "MeshCore", "MeshAPI", "MeshTelemetry", "MeshIdentity", "MeshXDS", .logging,
-                .protobuf]),
+            [
+                "MeshIO", "MeshHTTP", "MeshAddress", "MeshCore", "MeshAPI", "MeshTelemetry", "MeshIdentity", "MeshXDS",
+                .logging,
+                .protobuf,
+            ]),
         library(
             "MeshKubernetes",
-            ["MeshAddress", "MeshCore", "MeshTelemetry", .httpClient, .nioCore, .nioHTTP1, .nioFoundation, .boringSSL, .yams,
-                .logging, .lifecycle]),
+            [
+                "MeshAddress", "MeshCore", "MeshTelemetry", .httpClient, .nioCore, .nioHTTP1, .nioFoundation,
+                .boringSSL, .yams,
+                .logging, .lifecycle,
+            ]),
         library(
             "MeshInjector",
-            ["MeshAddress", "MeshCore", "MeshKubernetes", .hummingbird, .hummingbirdTLS, .nioCore, .boringSSL, .logging]),
+            [
+                "MeshAddress", "MeshCore", "MeshKubernetes", .hummingbird, .hummingbirdTLS, .nioCore, .boringSSL,
+                .logging,
+            ]),
         library(
             "MeshLocal",
-            ["CApus", "MeshAddress", "MeshCore", "MeshKubernetes", "MeshTelemetry", .hummingbird, .hummingbirdTLS, .grdb, .nioCore,
-                .nioPosix, .nioHTTP1, .nioWebSocket, .nioFoundation, .boringSSL, .crypto, .x509, .asn1, .logging, .deque]),
+            [
+                "CApus", "MeshAddress", "MeshCore", "MeshKubernetes", "MeshTelemetry", .hummingbird, .hummingbirdTLS,
+                .grdb, .nioCore,
+                .nioPosix, .nioHTTP1, .nioWebSocket, .nioFoundation, .boringSSL, .crypto, .x509, .asn1, .logging,
+                .deque,
+            ]),
         library(
             "MeshCommands",
-            ["MeshAddress", "MeshCore", "MeshAPI", "MeshTelemetry", "MeshKubernetes", "MeshInjector", "MeshLocal", .arguments, .yams,
-                .logging]),
+            [
+                "MeshAddress", "MeshCore", "MeshAPI", "MeshTelemetry", "MeshKubernetes", "MeshInjector", "MeshLocal",
+                .arguments, .yams,
+                .logging,
+            ]),
         .executableTarget(
             name: "apus", dependencies: ["MeshCommands", .arguments], swiftSettings: house, linkerSettings: standalone),
         .executableTarget(
             name: "apus-control",
             dependencies: [
-                "MeshAddress", "MeshCore", "MeshTelemetry", "MeshIdentity", "MeshControl", "MeshKubernetes", "MeshInjector", .arguments,
+                "MeshAddress", "MeshCore", "MeshTelemetry", "MeshIdentity", "MeshControl", "MeshKubernetes",
+                "MeshInjector", .arguments,
                 .logging,
             ],
             swiftSettings: house, linkerSettings: standalone),
@@ -144,7 +165,10 @@ let package = Package(
         tests("MeshIOTests", ["MeshAddress", "MeshIO", .x509, .crypto, .asn1]),
         tests(
             "MeshProxyTests",
-            ["CApus", "MeshAddress", "MeshIO", "MeshHTTP", "MeshCore", "MeshTelemetry", "MeshIdentity", "MeshProxy", .logging]),
+            [
+                "CApus", "MeshAddress", "MeshIO", "MeshHTTP", "MeshCore", "MeshTelemetry", "MeshIdentity", "MeshProxy",
+                .logging,
+            ]),
         tests("MeshCoreTests", ["MeshAddress", "MeshCore"]),
         tests("MeshTelemetryTests", ["MeshAddress", "MeshHTTP", "MeshCore", "MeshTelemetry"]),
         tests("MeshHTTPTests", ["CApus", "MeshAddress", "MeshIO", "MeshHTTP"], resources: [.copy("Corpus")]),
@@ -154,17 +178,26 @@ let package = Package(
             resources: [.copy("Golden")]),
         tests(
             "MeshKubernetesTests",
-            ["MeshAddress", "MeshCore", "MeshKubernetes", .hummingbird, .hummingbirdTLS, .httpClient, .nioCore, .logging]),
+            [
+                "MeshAddress", "MeshCore", "MeshKubernetes", .hummingbird, .hummingbirdTLS, .httpClient, .nioCore,
+                .logging,
+            ]),
         tests(
             "MeshXDSTests",
             ["MeshAddress", "MeshIO", "MeshHTTP", "MeshCore", "MeshAPI", "MeshIdentity", "MeshXDS", .protobuf]),
         tests("MeshIdentityTests", ["MeshCore", "MeshIdentity"]),
         tests(
             "MeshControlTests",
-            ["MeshAddress", "MeshIO", "MeshHTTP", "MeshCore", "MeshTelemetry", "MeshIdentity", "MeshXDS", "MeshControl"]),
+            [
+                "MeshAddress", "MeshIO", "MeshHTTP", "MeshCore", "MeshTelemetry", "MeshIdentity", "MeshXDS",
+                "MeshControl",
+            ]),
         tests(
             "MeshLocalTests",
-            ["CApus", "MeshAddress", "MeshCore", "MeshKubernetes", "MeshLocal", .hummingbird, .hummingbirdTLS, .boringSSL, .nioCore,
-                .nioPosix, .crypto, .x509, .asn1, .logging]),
+            [
+                "CApus", "MeshAddress", "MeshCore", "MeshKubernetes", "MeshLocal", .hummingbird, .hummingbirdTLS,
+                .boringSSL, .nioCore,
+                .nioPosix, .crypto, .x509, .asn1, .logging,
+            ]),
     ]
 )

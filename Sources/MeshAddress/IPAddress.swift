@@ -47,7 +47,11 @@ package struct IPAddress: Hashable, Sendable {
         case 16:
             var halves: (UInt64, UInt64) = (0, 0)
             for (index, byte) in bytes.enumerated() {
-                if index < 8 { halves.0 = halves.0 << 8 | UInt64(byte) } else { halves.1 = halves.1 << 8 | UInt64(byte) }
+                if index < 8 {
+                    halves.0 = halves.0 << 8 | UInt64(byte)
+                } else {
+                    halves.1 = halves.1 << 8 | UInt64(byte)
+                }
             }
             self.init(high: halves.0, low: halves.1)
         default:
@@ -104,7 +108,8 @@ extension IPAddress: LosslessStringConvertible {
                     continue
                 }
                 guard (1...4).contains(part.count) else { return nil }
-                guard let group = UInt16(String(decoding: part, as: UTF8.self), radix: 16), part.first != 43, part.first != 45
+                guard let group = UInt16(String(decoding: part, as: UTF8.self), radix: 16), part.first != 43,
+                    part.first != 45
                 else { return nil }
                 list.append(group)
             }

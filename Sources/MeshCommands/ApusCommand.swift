@@ -9,11 +9,14 @@ package struct ApusCommand: AsyncParsableCommand {
             CommandGroup(name: "The platform on one machine", subcommands: [UpCommand.self, DownCommand.self]),
             CommandGroup(
                 name: "Objects",
-                subcommands: [ApplyCommand.self, GetCommand.self, DeleteCommand.self, LogsCommand.self, ExecCommand.self]),
+                subcommands: [
+                    ApplyCommand.self, GetCommand.self, DeleteCommand.self, LogsCommand.self, ExecCommand.self,
+                ]),
             CommandGroup(
                 name: "The mesh",
                 subcommands: [
-                    StatusCommand.self, StatCommand.self, EdgesCommand.self, CheckCommand.self, ProxyCommand.self, InjectCommand.self,
+                    StatusCommand.self, StatCommand.self, EdgesCommand.self, CheckCommand.self, ProxyCommand.self,
+                    InjectCommand.self,
                 ]),
             CommandGroup(name: "This program", subcommands: [VersionCommand.self, CompletionCommand.self]),
         ])

@@ -2,7 +2,8 @@ package import ArgumentParser
 import MeshCore
 
 package struct VersionCommand: ParsableCommand {
-    package static let configuration = CommandConfiguration(commandName: "version", abstract: "Print the version of this program.")
+    package static let configuration = CommandConfiguration(
+        commandName: "version", abstract: "Print the version of this program.")
 
     @Option(name: .shortAndLong, help: "table or json.")
     var output: ReportFormat = .table
@@ -10,7 +11,8 @@ package struct VersionCommand: ParsableCommand {
     package init() {}
 
     package func run() throws {
-        Terminal.print(output == .json ? "{\"version\": \"\(ApusVersion.current)\"}\n" : "apus \(ApusVersion.current)\n")
+        Terminal.print(
+            output == .json ? "{\"version\": \"\(ApusVersion.current)\"}\n" : "apus \(ApusVersion.current)\n")
     }
 }
 
@@ -26,7 +28,8 @@ package struct CompletionCommand: ParsableCommand {
     package func run() throws {
         guard let shell = CompletionShell(rawValue: shell), CompletionShell.allCases.contains(shell) else {
             throw CommandFailure(
-                "'\(shell)' has no completion script: expected \(CompletionShell.allCases.map(\.rawValue).joined(separator: ", "))")
+                "'\(shell)' has no completion script: expected \(CompletionShell.allCases.map(\.rawValue).joined(separator: ", "))"
+            )
         }
         Terminal.print(ApusCommand.completionScript(for: shell))
     }

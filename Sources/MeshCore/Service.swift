@@ -43,7 +43,8 @@ package enum ApplicationProtocol: String, Sendable, Hashable, CaseIterable {
             self = known
             return
         }
-        guard let portName, let word = portName.lowercased().split(separator: "-").first, let known = Self(word: String(word))
+        guard let portName, let word = portName.lowercased().split(separator: "-").first,
+            let known = Self(word: String(word))
         else { return nil }
         self = known
     }

@@ -53,7 +53,8 @@ package struct Endpoint: Sendable, Hashable {
     package var workload: Workload?
 
     package init(
-        service: ObjectName, address: IPAddress, targetPorts: [UInt16: UInt16], isReady: Bool = true, workload: Workload? = nil
+        service: ObjectName, address: IPAddress, targetPorts: [UInt16: UInt16], isReady: Bool = true,
+        workload: Workload? = nil
     ) {
         self.service = service
         self.address = address

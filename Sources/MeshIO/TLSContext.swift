@@ -148,7 +148,8 @@ package final class TLSContext: @unchecked Sendable {
             guard certificate != nil, X509_STORE_add_cert(store, certificate) == 1 else {
                 let cause = TLSFailure.fromErrorQueue(.configuration).reason
                 throw TLSFailure(
-                    stage: .configuration, reason: "trust root \(index + 1) of \(roots.count) is no certificate in DER: \(cause)")
+                    stage: .configuration,
+                    reason: "trust root \(index + 1) of \(roots.count) is no certificate in DER: \(cause)")
             }
         }
     }
@@ -156,7 +157,8 @@ package final class TLSContext: @unchecked Sendable {
     private func demandRoots(_ roots: [[UInt8]]) throws(TLSFailure) {
         if !roots.isEmpty { return }
         throw TLSFailure(
-            stage: .configuration, reason: "no trust root is given, so that no peer could ever be verified: give one at least")
+            stage: .configuration,
+            reason: "no trust root is given, so that no peer could ever be verified: give one at least")
     }
 
     // MARK: ALPN

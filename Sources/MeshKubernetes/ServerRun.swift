@@ -14,7 +14,7 @@ package func serveUntilCancelled(_ server: any Service, graceMilliseconds: Int =
     try await withTaskCancellationHandler {
         do {
             try await serving.value
-        } catch where Task.isCancelled {
+        } catch  where Task.isCancelled {
             // How the connections that were left ended is of no interest to who ended them.
         }
     } onCancel: {

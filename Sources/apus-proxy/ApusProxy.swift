@@ -41,7 +41,8 @@ struct CaptureCommand: ParsableCommand {
             skippedInboundPorts: try parsePortList(
                 skipInboundPorts ?? environment["APUS_SKIP_INBOUND_PORTS"] ?? "", setting: "APUS_SKIP_INBOUND_PORTS"),
             skippedOutboundPorts: try parsePortList(
-                skipOutboundPorts ?? environment["APUS_SKIP_OUTBOUND_PORTS"] ?? "", setting: "APUS_SKIP_OUTBOUND_PORTS"))
+                skipOutboundPorts ?? environment["APUS_SKIP_OUTBOUND_PORTS"] ?? "", setting: "APUS_SKIP_OUTBOUND_PORTS")
+        )
         if dryRun { return print(rules.script, terminator: "") }
         try Capture.install(rules)
     }
@@ -52,7 +53,9 @@ struct RunCommand: ParsableCommand {
         commandName: "run",
         abstract: "Run the sidecar: by a control plane (APUS_* in the environment), or by a file.")
 
-    @Option(help: ArgumentHelp("Believe this file instead of a control plane (docs/static-configuration.md).", valueName: "file"))
+    @Option(
+        help: ArgumentHelp(
+            "Believe this file instead of a control plane (docs/static-configuration.md).", valueName: "file"))
     var config: String?
 
     func run() throws {
@@ -74,9 +77,11 @@ struct RunCommand: ParsableCommand {
         let configuration = try StaticConfigurationFile.load(config)
         let folder = (config as NSString).deletingLastPathComponent
         let plane = try StaticSidecar.start(configuration, logger: logger) { path in
-            try String(contentsOfFile: path.hasPrefix("/") || folder.isEmpty ? path : "\(folder)/\(path)", encoding: .utf8)
+            try String(
+                contentsOfFile: path.hasPrefix("/") || folder.isEmpty ? path : "\(folder)/\(path)", encoding: .utf8)
         }
-        let lines = plane.outboundAddresses.map { "outbound \($0)\n" } + plane.inboundAddresses.map { "inbound \($0)\n" }
+        let lines =
+            plane.outboundAddresses.map { "outbound \($0)\n" } + plane.inboundAddresses.map { "inbound \($0)\n" }
         FileHandle.standardOutput.write(Data(lines.joined().utf8))
         StartupPages.release()
         return plane
@@ -101,7 +106,8 @@ struct AdminCommand: ParsableCommand {
 }
 
 struct VersionCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "version", abstract: "Print the version of this program.")
+    static let configuration = CommandConfiguration(
+        commandName: "version", abstract: "Print the version of this program.")
 
     func run() { print("apus-proxy \(AgentSettings.version)") }
 }

@@ -32,7 +32,8 @@ enum StaticConfigurationFile {
                 let name = key.string ?? ""
                 if let allowed = StaticConfiguration.members[pattern], !allowed.contains(name) {
                     throw Failure(
-                        description: "\((path + [name]).joined(separator: ".")): there is no such setting; expected one of "
+                        description:
+                            "\((path + [name]).joined(separator: ".")): there is no such setting; expected one of "
                             + allowed.sorted().joined(separator: ", "))
                 }
                 try check(value, path: path + [name])

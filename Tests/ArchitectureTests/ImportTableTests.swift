@@ -33,7 +33,9 @@ import Testing
     static func imports(of file: URL) throws -> [String] {
         try String(contentsOf: file, encoding: .utf8).split(separator: "\n").compactMap { line in
             let words = line.split(separator: " ")
-            guard let at = words.firstIndex(of: "import"), at <= 2, words.count > at + 1, !line.hasPrefix("//") else { return nil }
+            guard let at = words.firstIndex(of: "import"), at <= 2, words.count > at + 1, !line.hasPrefix("//") else {
+                return nil
+            }
             return String(words[at + 1])
         }
     }
@@ -44,7 +46,8 @@ import Testing
     }
 
     @Test func everyTargetIsInTheTable() throws {
-        let folders = try FileManager.default.contentsOfDirectory(atPath: Self.root.appendingPathComponent("Sources").path)
+        let folders = try FileManager.default.contentsOfDirectory(
+            atPath: Self.root.appendingPathComponent("Sources").path)
         let table = try Self.table()
         for folder in folders where folder.hasPrefix("Mesh") {
             #expect(table[folder] != nil, "\(folder) is missing in docs/ARCHITECTURE.md")
@@ -79,7 +82,9 @@ import Testing
         let sources = Self.root.appendingPathComponent("Sources")
         for target in try FileManager.default.contentsOfDirectory(atPath: sources.path) where target != "MeshXDS" {
             for file in Self.swiftFiles(below: sources.appendingPathComponent(target)) {
-                #expect(!(try Self.imports(of: file)).contains("MeshAPI"), "\(target)/\(file.lastPathComponent) imports MeshAPI")
+                #expect(
+                    !(try Self.imports(of: file)).contains("MeshAPI"),
+                    "\(target)/\(file.lastPathComponent) imports MeshAPI")
             }
         }
     }

@@ -17,8 +17,10 @@ import Testing
     }
 
     @Test(arguments: [
-        "", "http://td/a", "spiffe:/td/a", "spiffe://", "spiffe:///a", "spiffe://TD/a", "spiffe://td/", "spiffe://td//a", "spiffe://td/a/",
-        "spiffe://td/./a", "spiffe://td/a/..", "spiffe://td:80/a", "spiffe://user@td/a", "spiffe://td/a?b", "spiffe://td/a#b", "spiffe://td/ä",
+        "", "http://td/a", "spiffe:/td/a", "spiffe://", "spiffe:///a", "spiffe://TD/a", "spiffe://td/",
+        "spiffe://td//a", "spiffe://td/a/",
+        "spiffe://td/./a", "spiffe://td/a/..", "spiffe://td:80/a", "spiffe://user@td/a", "spiffe://td/a?b",
+        "spiffe://td/a#b", "spiffe://td/ä",
         "spiffe://td/a%20b", "SPIFFE://td/a",
     ])
     func refusesWhatTheStandardForbids(text: String) {
@@ -26,7 +28,11 @@ import Testing
     }
 
     @Test func refusesWhatIsTooLong() {
-        #expect(throws: SPIFFEID.ParseError.self) { try SPIFFEID(parsing: "spiffe://" + String(repeating: "a", count: 256) + "/b") }
-        #expect(throws: SPIFFEID.ParseError.self) { try SPIFFEID(parsing: "spiffe://td/" + String(repeating: "a", count: 2048)) }
+        #expect(throws: SPIFFEID.ParseError.self) {
+            try SPIFFEID(parsing: "spiffe://" + String(repeating: "a", count: 256) + "/b")
+        }
+        #expect(throws: SPIFFEID.ParseError.self) {
+            try SPIFFEID(parsing: "spiffe://td/" + String(repeating: "a", count: 2048))
+        }
     }
 }

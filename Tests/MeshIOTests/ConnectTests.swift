@@ -46,7 +46,9 @@ import Testing
                 return !recorder.events.isEmpty
             }
             #expect(!isToldInside)
-            guard case .connectFailed(let error) = try recorder.waitUntilClosed() else { throw RigFailure("not failed") }
+            guard case .connectFailed(let error) = try recorder.waitUntilClosed() else {
+                throw RigFailure("not failed")
+            }
             #expect(error.code == EADDRNOTAVAIL)
             #expect(error.description.contains("bind 1.2.3.4:0"))
         }

@@ -93,7 +93,9 @@ private func limitedDescriptors(spare: Int) throws -> (Int32, Int32) {
     var limit = rlimit()
     getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
     limit.rlim_cur = rlim_t(Int(max(first, second)) + 1 + spare)
-    guard setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { throw RigFailure("setrlimit: \(errno)") }
+    guard setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else {
+        throw RigFailure("setrlimit: \(errno)")
+    }
     return (first, second)
 }
 

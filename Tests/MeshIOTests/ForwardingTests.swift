@@ -25,7 +25,8 @@ import Testing
             back.onClosed = { _ in front.log.value.connection?.close() }
             let isForwarding = Watched<Bool?>(nil)
             back.onOpened = { backConnection in
-                let result = frontConnection.forward(into: backConnection) && backConnection.forward(into: frontConnection)
+                let result =
+                    frontConnection.forward(into: backConnection) && backConnection.forward(into: frontConnection)
                 frontConnection.resumeReading()
                 isForwarding.change { $0 = result }
             }
@@ -68,7 +69,9 @@ import Testing
             _ = try relay.server.read(100_000)
             try relay.server.write("ok")
             _ = try relay.client.read(2)
-            let counts = try relay.rig.run { [front.bytesReceived, back.bytesSent, back.bytesReceived, front.bytesSent] }
+            let counts = try relay.rig.run {
+                [front.bytesReceived, back.bytesSent, back.bytesReceived, front.bytesSent]
+            }
             #expect(counts == [100_000, 100_000, 2, 2])
         }
     }

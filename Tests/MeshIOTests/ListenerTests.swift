@@ -58,7 +58,8 @@ import Testing
                 let first = try Listener(
                     loop: loop, address: SocketAddress(.loopback4, 0), reusePort: true,
                     delegate: AcceptBlock(loop, count))
-                let second = try Listener(loop: loop, address: first.address, reusePort: true, delegate: AcceptBlock(loop, count))
+                let second = try Listener(
+                    loop: loop, address: first.address, reusePort: true, delegate: AcceptBlock(loop, count))
                 for _ in 0..<20 { try BlockingSocket.connected(to: second.address).close() }
             }
             try accepted.wait(for: "all", until: { $0 == 20 })

@@ -162,11 +162,12 @@ import Testing
         try await onOwnThread {
             let rig = try LoopRig()
             let recorder = Recorder()
-            let peer = try BlockingSocket.connected(to: rig.listen(for: recorder) { connection in
-                connection.write("bye")
-                connection.finishWriting()
-                connection.write("dropped")
-            })
+            let peer = try BlockingSocket.connected(
+                to: rig.listen(for: recorder) { connection in
+                    connection.write("bye")
+                    connection.finishWriting()
+                    connection.write("dropped")
+                })
             #expect(String(decoding: try peer.readToEnd(), as: UTF8.self) == "bye")
             try peer.write("still here")
             try recorder.wait(forText: "still here")
@@ -179,7 +180,8 @@ import Testing
         try await onOwnThread {
             let rig = try LoopRig()
             let recorder = Recorder()
-            let peer = try BlockingSocket.connected(to: rig.listen(for: recorder) { if whilePaused { $0.pauseReading() } })
+            let peer = try BlockingSocket.connected(
+                to: rig.listen(for: recorder) { if whilePaused { $0.pauseReading() } })
             _ = try recorder.waitForConnection()
             peer.reset()
             #expect(try recorder.waitUntilClosed() == .reset)

@@ -27,8 +27,10 @@ struct RedirectionTests {
             let family = ip.isV4 ? "ip" : "ip6"
             try command(
                 "/usr/sbin/nft",
-                ["add table \(family) t; add chain \(family) t c { type nat hook output priority -100; };"
-                    + "add rule \(family) t c tcp dport 80 redirect to :\(port)"])
+                [
+                    "add table \(family) t; add chain \(family) t c { type nat hook output priority -100; };"
+                        + "add rule \(family) t c tcp dport 80 redirect to :\(port)"
+                ])
             let redirected = try BlockingSocket.connected(to: SocketAddress(ip, 80))
             let direct = try BlockingSocket.connected(to: SocketAddress(ip, port))
             loop.run()

@@ -99,7 +99,9 @@ import Testing
                 return 0
             }
             let address = try pair.rig.listen(for: pair.server)
-            try pair.rig.dial(address, pair.client, tls: (tls.client, serverName: "b.a.svc")) { $0.write("first words") }
+            try pair.rig.dial(address, pair.client, tls: (tls.client, serverName: "b.a.svc")) {
+                $0.write("first words")
+            }
             try pair.server.wait(forText: "first words")
             #expect(pair.server.events == [.opened])
         }
@@ -423,7 +425,9 @@ import Testing
             let recorder = Recorder()
             var keep: [BlockingSocket] = []
             if asServer {
-                let address = try rig.listen(for: recorder) { $0.startTLS(tls.server, handshakeTimeoutMilliseconds: 50) }
+                let address = try rig.listen(for: recorder) {
+                    $0.startTLS(tls.server, handshakeTimeoutMilliseconds: 50)
+                }
                 let peer = try BlockingSocket.connected(to: address)
                 try peer.write([22, 3, 1, 2])
                 keep = [peer]
@@ -455,7 +459,9 @@ import Testing
             let outward = Transfer((front, back))
             Task.detached {
                 try await onOwnThread {
-                    while case let some = try outward.value.0.readSome(), !some.isEmpty { try outward.value.1.write(some) }
+                    while case let some = try outward.value.0.readSome(), !some.isEmpty {
+                        try outward.value.1.write(some)
+                    }
                 }
             }
             while !client.text.hasSuffix("half of it") {

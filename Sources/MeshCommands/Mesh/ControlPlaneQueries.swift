@@ -9,11 +9,14 @@ struct ControlPlaneQueries {
     static let port: UInt16 = 15014
     let client: KubernetesClient
 
-    func get<Report: Decodable>(_ path: String, query: [(name: String, value: String)] = [], as type: Report.Type) async throws -> Report {
+    func get<Report: Decodable>(_ path: String, query: [(name: String, value: String)] = [], as type: Report.Type)
+        async throws -> Report
+    {
         let response: APIResponse
         do {
             response = try await client.proxyGet(
-                .service, namespace: ControlPlaneQueries.namespace, name: ControlPlaneQueries.service, port: ControlPlaneQueries.port,
+                .service, namespace: ControlPlaneQueries.namespace, name: ControlPlaneQueries.service,
+                port: ControlPlaneQueries.port,
                 path: "/api/v1/\(path)", query: query)
         } catch {
             throw CommandFailure("the control plane cannot be asked: \(error). See 'apus check'")
@@ -26,7 +29,9 @@ struct ControlPlaneQueries {
         do {
             return try JSONDecoder().decode(Report.self, from: Data(response.body))
         } catch {
-            throw CommandFailure("the control plane's answer to '\(path)' cannot be read: \(error). Is it of another version than this apus?")
+            throw CommandFailure(
+                "the control plane's answer to '\(path)' cannot be read: \(error). Is it of another version than this apus?"
+            )
         }
     }
 }

@@ -5,7 +5,9 @@ import MeshKubernetes
 package struct InjectCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
         commandName: "inject", abstract: "Print manifests with a sidecar in every pod, as the webhook would make them.",
-        discussion: "The mesh's roots and trust domain come from the platform, or from --trust-bundle and --trust-domain without one.")
+        discussion:
+            "The mesh's roots and trust domain come from the platform, or from --trust-bundle and --trust-domain without one."
+    )
 
     @OptionGroup var platform: PlatformOptions
 
@@ -32,7 +34,8 @@ package struct InjectCommand: AsyncParsableCommand {
                     documents: Manifests.text(path), namespace: namespace ?? "default", settings: settings)
                 texts.append(injected.text)
                 for outcome in injected.outcomes {
-                    Terminal.note("\(outcome.object) \(outcome.isInjected ? "injected" : "left alone: \(outcome.reason)")")
+                    Terminal.note(
+                        "\(outcome.object) \(outcome.isInjected ? "injected" : "left alone: \(outcome.reason)")")
                 }
             } catch let error as ManifestError {
                 throw CommandFailure("\(path): \(error.description)")
@@ -43,7 +46,8 @@ package struct InjectCommand: AsyncParsableCommand {
 
     private func settings() async throws -> InjectionSettings {
         if let trustBundle {
-            return InjectionSettings(trustDomain: trustDomain ?? "cluster.local", trustBundle: try Manifests.text(trustBundle))
+            return InjectionSettings(
+                trustDomain: trustDomain ?? "cluster.local", trustBundle: try Manifests.text(trustBundle))
         }
         let (published, mesh) = try await platform.withClient { client in
             func map(_ name: String) async throws -> KubernetesObject {
@@ -53,7 +57,8 @@ package struct InjectCommand: AsyncParsableCommand {
         }
         guard let roots = published.json[path: "data", MeshInstallation.trustBundleKey]?.string else {
             throw CommandFailure(
-                "ConfigMap \(MeshInstallation.namespace)/\(MeshInstallation.trustBundleName) has no '\(MeshInstallation.trustBundleKey)': give --trust-bundle")
+                "ConfigMap \(MeshInstallation.namespace)/\(MeshInstallation.trustBundleName) has no '\(MeshInstallation.trustBundleKey)': give --trust-bundle"
+            )
         }
         let domain = mesh.json[path: "data", SettingsReader.trustDomainKey]?.string
         return InjectionSettings(trustDomain: trustDomain ?? domain ?? "cluster.local", trustBundle: roots)

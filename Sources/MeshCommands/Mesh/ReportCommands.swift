@@ -17,7 +17,9 @@ package struct StatusCommand: AsyncParsableCommand {
 
     package mutating func run() async throws {
         let only = namespace
-        var report = try await platform.withClient { try await ControlPlaneQueries(client: $0).get("status", as: StatusReport.self) }
+        var report = try await platform.withClient {
+            try await ControlPlaneQueries(client: $0).get("status", as: StatusReport.self)
+        }
         if let only {
             report.services.removeAll { $0.namespace != only }
             report.sidecars.removeAll { $0.namespace != only }
@@ -47,8 +49,12 @@ package struct StatCommand: AsyncParsableCommand {
     package init() {}
 
     package mutating func run() async throws {
-        let query = [("namespace", namespace), ("from", from), ("to", to)].compactMap { name, value in value.map { (name: name, value: $0) } }
-        let report = try await platform.withClient { try await ControlPlaneQueries(client: $0).get("stat", query: query, as: StatReport.self) }
+        let query = [("namespace", namespace), ("from", from), ("to", to)].compactMap { name, value in
+            value.map { (name: name, value: $0) }
+        }
+        let report = try await platform.withClient {
+            try await ControlPlaneQueries(client: $0).get("stat", query: query, as: StatReport.self)
+        }
         Terminal.print(output == .json ? try report.prettyJSON() : ReportTables.stat(report))
     }
 }
@@ -69,7 +75,9 @@ package struct EdgesCommand: AsyncParsableCommand {
 
     package mutating func run() async throws {
         let only = namespace
-        var report = try await platform.withClient { try await ControlPlaneQueries(client: $0).get("edges", as: EdgesReport.self) }
+        var report = try await platform.withClient {
+            try await ControlPlaneQueries(client: $0).get("edges", as: EdgesReport.self)
+        }
         if let only { report.edges.removeAll { $0.source.namespace != only && $0.destination.namespace != only } }
         Terminal.print(output == .json ? try report.prettyJSON() : ReportTables.edges(report))
     }

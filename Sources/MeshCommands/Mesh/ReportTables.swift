@@ -6,7 +6,8 @@ enum ReportTables {
         var services = TextTable("SERVICE", "VERDICT", "ENDPOINTS", "SUCCESS", "P50", "P99", "REQ/S", "REASON")
         for service in report.services {
             services.add(
-                "\(service.namespace)/\(service.name)", paint(service.verdict), "\(service.readyEndpoints)/\(service.endpoints)",
+                "\(service.namespace)/\(service.name)", paint(service.verdict),
+                "\(service.readyEndpoints)/\(service.endpoints)",
                 Figures.percent(service.figures.successRate), Figures.milliseconds(service.figures.p50Milliseconds),
                 Figures.milliseconds(service.figures.p99Milliseconds), Figures.rate(service.figures.requestsPerSecond),
                 service.reasons.joined(separator: "; "))
@@ -15,7 +16,8 @@ enum ReportTables {
         let summary =
             "control plane \(plane.version), trust domain \(plane.trustDomain), \(plane.isSynchronized ? "in sync" : "not yet in sync with the API"), "
             + "\(plane.serviceCount) services, \(plane.endpointCount) endpoints, \(plane.sidecarCount) sidecars\n"
-        return summary + "\n" + (services.isEmpty ? "no services\n" : services.text) + "\n" + sidecars(report.sidecars, at: report.generatedAt)
+        return summary + "\n" + (services.isEmpty ? "no services\n" : services.text) + "\n"
+            + sidecars(report.sidecars, at: report.generatedAt)
     }
 
     static func sidecars(_ list: [SidecarStatus], at now: Timestamp) -> String {
@@ -25,14 +27,16 @@ enum ReportTables {
             table.add(
                 "\(sidecar.namespace)/\(sidecar.pod)", sidecar.version.isEmpty ? "-" : sidecar.version,
                 expiry(sidecar.certificateNotAfter, at: now), paint(sidecar.synchronization),
-                sidecar.refusals.isEmpty ? "-" : sidecar.refusals.map { "\($0.type) \($0.name): \($0.reason)" }.joined(separator: "; "))
+                sidecar.refusals.isEmpty
+                    ? "-" : sidecar.refusals.map { "\($0.type) \($0.name): \($0.reason)" }.joined(separator: "; "))
         }
         return table.text
     }
 
     static func stat(_ report: StatReport) -> String {
         guard !report.rows.isEmpty else { return "no traffic in the last \(report.windowSeconds) s\n" }
-        var table = TextTable("FROM", "TO", "PROTOCOL", "SUCCESS", "REQ/S", "P50", "P95", "P99", "RETRIES/S", "OPEN", "ANSWERS")
+        var table = TextTable(
+            "FROM", "TO", "PROTOCOL", "SUCCESS", "REQ/S", "P50", "P95", "P99", "RETRIES/S", "OPEN", "ANSWERS")
         for row in report.rows {
             let figures = row.figures
             table.add(
@@ -46,7 +50,9 @@ enum ReportTables {
     }
 
     static func edges(_ report: EdgesReport) -> String {
-        guard !report.edges.isEmpty else { return "nobody has talked to anybody in the last \(report.windowSeconds) s\n" }
+        guard !report.edges.isEmpty else {
+            return "nobody has talked to anybody in the last \(report.windowSeconds) s\n"
+        }
         var table = TextTable("FROM", "TO", "SECURITY", "REQ/S", "OPEN", "CALLER", "CALLEE")
         for edge in report.edges {
             table.add(
@@ -83,7 +89,8 @@ enum ReportTables {
         guard let notAfter else { return "-" }
         let seconds = notAfter.seconds(since: now)
         return seconds < 0
-            ? Terminal.paint("expired \(Figures.age(seconds: Double(-seconds))) ago", .red) : "\(Figures.age(seconds: Double(seconds))) left"
+            ? Terminal.paint("expired \(Figures.age(seconds: Double(-seconds))) ago", .red)
+            : "\(Figures.age(seconds: Double(seconds))) left"
     }
 
     private static func paint(_ verdict: Verdict) -> String {

@@ -3,7 +3,8 @@ import Foundation
 /// What the user's terminal can show, and where words go.
 enum Terminal {
     /// Colour on a terminal only, and not where the user has asked for none (https://no-color.org).
-    static let hasColour = isatty(STDOUT_FILENO) == 1 && ProcessInfo.processInfo.environment["NO_COLOR", default: ""].isEmpty
+    static let hasColour =
+        isatty(STDOUT_FILENO) == 1 && ProcessInfo.processInfo.environment["NO_COLOR", default: ""].isEmpty
     static let showsProgress = isatty(STDERR_FILENO) == 1
 
     enum Colour: Int {

@@ -19,7 +19,8 @@ struct TextTable {
         }
         return all.map { row in
             row.enumerated().map { column, cell in
-                column == row.count - 1 ? cell : cell + String(repeating: " ", count: max(0, widths[column] - TextTable.width(cell)) + 3)
+                column == row.count - 1
+                    ? cell : cell + String(repeating: " ", count: max(0, widths[column] - TextTable.width(cell)) + 3)
             }.joined()
         }.joined(separator: "\n") + "\n"
     }
@@ -29,7 +30,13 @@ struct TextTable {
         var count = 0
         var isEscape = false
         for character in cell {
-            if character == "\u{1B}" { isEscape = true } else if isEscape { isEscape = character != "m" } else { count += 1 }
+            if character == "\u{1B}" {
+                isEscape = true
+            } else if isEscape {
+                isEscape = character != "m"
+            } else {
+                count += 1
+            }
         }
         return count
     }

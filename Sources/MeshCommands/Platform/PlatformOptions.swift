@@ -37,7 +37,8 @@ package struct PlatformOptions: ParsableArguments {
         let own = Kubeconfig.defaultPath()
         if !isNamed && FileManager.default.fileExists(atPath: own) { return own }
         throw CommandFailure(
-            "no platform: there is no \(local)\(isNamed ? "" : " and no \(own)"). Start one with 'apus up', or give --data-dir or --kubeconfig")
+            "no platform: there is no \(local)\(isNamed ? "" : " and no \(own)"). Start one with 'apus up', or give --data-dir or --kubeconfig"
+        )
     }
 
     func access() throws -> ClusterAccess { try Kubeconfig.load(path: kubeconfigPath(), context: context) }

@@ -7,7 +7,8 @@ import Synchronization
 
 package struct ProxyCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
-        commandName: "proxy", abstract: "Ask one sidecar.", subcommands: [ProxyConfigCommand.self, ProxyMetricsCommand.self])
+        commandName: "proxy", abstract: "Ask one sidecar.",
+        subcommands: [ProxyConfigCommand.self, ProxyMetricsCommand.self])
 
     package init() {}
 }
@@ -33,7 +34,8 @@ struct SidecarQuestion: ParsableArguments {
         }
         let answer = Mutex((output: Data(), problem: Data()))
         let code = try await ExecClient(try platform.access()).run(
-            namespace: target.namespace, pod: target.pod, container: "apus-proxy", command: ["apus-proxy", "admin", path],
+            namespace: target.namespace, pod: target.pod, container: "apus-proxy",
+            command: ["apus-proxy", "admin", path],
             standardInput: nil
         ) { output in
             answer.withLock {
@@ -45,7 +47,8 @@ struct SidecarQuestion: ParsableArguments {
         }
         let (output, problem) = answer.withLock { $0 }
         guard code == 0 else {
-            let text = String(decoding: problem.isEmpty ? output : problem, as: UTF8.self).split(separator: "\n").joined(separator: "; ")
+            let text = String(decoding: problem.isEmpty ? output : problem, as: UTF8.self).split(separator: "\n")
+                .joined(separator: "; ")
             throw CommandFailure("the sidecar of \(target.namespace)/\(target.pod) did not answer: \(text)")
         }
         return output
@@ -54,7 +57,9 @@ struct SidecarQuestion: ParsableArguments {
 
 struct ProxyConfigCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "config", abstract: "What a sidecar believes: destinations, services, endpoints and their health, certificate, discovery.")
+        commandName: "config",
+        abstract: "What a sidecar believes: destinations, services, endpoints and their health, certificate, discovery."
+    )
 
     @OptionGroup var question: SidecarQuestion
 
@@ -69,7 +74,8 @@ struct ProxyConfigCommand: AsyncParsableCommand {
 }
 
 struct ProxyMetricsCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "metrics", abstract: "A sidecar's metrics in Prometheus' format.")
+    static let configuration = CommandConfiguration(
+        commandName: "metrics", abstract: "A sidecar's metrics in Prometheus' format.")
 
     @OptionGroup var question: SidecarQuestion
 
@@ -82,11 +88,14 @@ extension ReportTables {
     static func proxy(_ report: ProxyReport) -> String {
         let discovery = report.discovery
         var text = "sidecar of \(report.namespace)/\(report.pod), version \(report.version)\n"
-        text += "identity \(report.identity), certificate until \(report.certificateNotAfter?.description ?? "none yet")\n"
-        text += "discovery \(discovery.isConnected ? "connected" : "away (\(discovery.reason))"), version \(discovery.version.isEmpty ? "none" : discovery.version)\n"
+        text +=
+            "identity \(report.identity), certificate until \(report.certificateNotAfter?.description ?? "none yet")\n"
+        text +=
+            "discovery \(discovery.isConnected ? "connected" : "away (\(discovery.reason))"), version \(discovery.version.isEmpty ? "none" : discovery.version)\n"
         for refusal in discovery.refusals { text += "refused \(refusal.type) \(refusal.name): \(refusal.reason)\n" }
         if let own = report.own {
-            text += "plaintext \(own.plaintext), unknown destinations \(own.unknownDestinations), trust domain \(own.trustDomain)\n"
+            text +=
+                "plaintext \(own.plaintext), unknown destinations \(own.unknownDestinations), trust domain \(own.trustDomain)\n"
         }
         if !report.destinations.isEmpty {
             var table = TextTable("DIALLED", "ANSWER")
@@ -94,13 +103,15 @@ extension ReportTables {
             text += "\n" + table.text
         }
         if !report.services.isEmpty {
-            var table = TextTable("SERVICE", "PROTOCOL", "ENDPOINT", "POD", "READY", "HEALTH", "PENDING", "CONNECTIONS", "LATENCY")
+            var table = TextTable(
+                "SERVICE", "PROTOCOL", "ENDPOINT", "POD", "READY", "HEALTH", "PENDING", "CONNECTIONS", "LATENCY")
             for service in report.services {
                 for endpoint in service.endpoints {
                     table.add(
                         "\(service.name):\(service.port)", service.applicationProtocol, endpoint.address, endpoint.pod,
                         endpoint.isReady ? "yes" : "no", endpoint.health, "\(endpoint.pending)",
-                        "\(endpoint.activeConnections + endpoint.idleConnections)", Figures.milliseconds(endpoint.latencyMilliseconds))
+                        "\(endpoint.activeConnections + endpoint.idleConnections)",
+                        Figures.milliseconds(endpoint.latencyMilliseconds))
                 }
             }
             text += "\n" + table.text

@@ -30,7 +30,9 @@ package struct DeleteCommand: AsyncParsableCommand {
 
     package mutating func validate() throws {
         if filename.isEmpty == resource.isEmpty { throw ValidationError("name objects, or give manifests with -f") }
-        if let gracePeriod, gracePeriod < 0 { throw ValidationError("--grace-period is \(gracePeriod): give seconds, 0 or more") }
+        if let gracePeriod, gracePeriod < 0 {
+            throw ValidationError("--grace-period is \(gracePeriod): give seconds, 0 or more")
+        }
     }
 
     package mutating func run() async throws {
@@ -43,7 +45,8 @@ package struct DeleteCommand: AsyncParsableCommand {
                 do {
                     let live = try await client.get(target.kind, namespace: target.namespace, name: target.name)
                     try await client.delete(
-                        target.kind, namespace: target.namespace, name: target.name, gracePeriodSeconds: command.gracePeriod, uid: nil)
+                        target.kind, namespace: target.namespace, name: target.name,
+                        gracePeriodSeconds: command.gracePeriod, uid: nil)
                     Terminal.print("\(target.kind.kind.lowercased())/\(target.name) deleted\n")
                     gone.append((target.kind, target.namespace, target.name, live.uid))
                 } catch {
@@ -73,7 +76,9 @@ package struct DeleteCommand: AsyncParsableCommand {
             if let name {
                 targets.append((kind, place, name))
             } else {
-                guard all || selector != nil else { throw CommandFailure("name the \(kind.plural), or give --selector or --all") }
+                guard all || selector != nil else {
+                    throw CommandFailure("name the \(kind.plural), or give --selector or --all")
+                }
                 let list = try await client.list(kind, namespace: place, labelSelector: selector, fieldSelector: nil)
                 targets += list.items.map { (kind, place, $0.name) }
             }
@@ -86,7 +91,9 @@ package struct DeleteCommand: AsyncParsableCommand {
     ) async throws {
         while true {
             do {
-                guard try await client.get(object.kind, namespace: object.namespace, name: object.name).uid == object.uid else { return }
+                guard
+                    try await client.get(object.kind, namespace: object.namespace, name: object.name).uid == object.uid
+                else { return }
             } catch let error as StatusError where error.code == 404 {
                 return
             }

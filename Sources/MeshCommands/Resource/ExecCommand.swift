@@ -16,7 +16,9 @@ package struct ExecCommand: AsyncParsableCommand {
     @Option(name: .shortAndLong, help: "The container; the pod's first one when absent.")
     var container: String?
 
-    @Flag(name: [.customShort("i"), .customLong("stdin")], help: "Pass standard input on. Without it the command reads end-of-file.")
+    @Flag(
+        name: [.customShort("i"), .customLong("stdin")],
+        help: "Pass standard input on. Without it the command reads end-of-file.")
     var passesInput = false
 
     @Flag(name: [.customShort("t"), .customLong("tty")], help: "Give the command a terminal.")
@@ -55,7 +57,8 @@ package struct ExecCommand: AsyncParsableCommand {
         // A pipe or a file is meant for the command; a terminal only when asked for.
         let input = passesInput || isatty(STDIN_FILENO) == 0 ? ExecCommand.standardInput() : nil
         return try await ExecClient(access).run(
-            namespace: target.namespace, pod: target.pod, container: target.container, command: command, standardInput: input,
+            namespace: target.namespace, pod: target.pod, container: target.container, command: command,
+            standardInput: input,
             hasTerminal: hasTerminal, output: ExecCommand.write)
     }
 

@@ -20,7 +20,8 @@ package struct GetCommand: AsyncParsableCommand {
     @Option(name: .shortAndLong, help: "table, wide, json, yaml or name.")
     var output: Format = .table
 
-    @Option(name: [.customShort("l"), .customLong("selector")], help: "Only objects with these labels: app=web,tier!=test.")
+    @Option(
+        name: [.customShort("l"), .customLong("selector")], help: "Only objects with these labels: app=web,tier!=test.")
     var selector: String?
 
     @Option(help: "Only objects with these fields: status.phase=Running.")
@@ -57,14 +58,16 @@ package struct GetCommand: AsyncParsableCommand {
 
     // MARK: - Documents
 
-    private func printObjects(_ targets: [(kind: ResourceKind, name: String?)], _ client: KubernetesClient) async throws {
+    private func printObjects(_ targets: [(kind: ResourceKind, name: String?)], _ client: KubernetesClient) async throws
+    {
         var items: [KubernetesObject] = []
         for target in targets {
             if let name = target.name {
                 items.append(try await client.get(target.kind, namespace: namespace(target.kind, client), name: name))
             } else {
                 let list = try await client.list(
-                    target.kind, namespace: namespace(target.kind, client), labelSelector: selector, fieldSelector: fieldSelector)
+                    target.kind, namespace: namespace(target.kind, client), labelSelector: selector,
+                    fieldSelector: fieldSelector)
                 items += list.items.map { item in
                     var item = item
                     item.json["kind"] = .string(target.kind.kind)
@@ -78,15 +81,18 @@ package struct GetCommand: AsyncParsableCommand {
         }
         let isSingle = targets.count == 1 && targets[0].name != nil
         let document: JSONValue =
-            isSingle ? items[0].json : ["apiVersion": "v1", "kind": "List", "metadata": [:], "items": .array(items.map(\.json))]
+            isSingle
+            ? items[0].json : ["apiVersion": "v1", "kind": "List", "metadata": [:], "items": .array(items.map(\.json))]
         Terminal.print(
-            output == .yaml ? YAMLWriter.text(document) : String(decoding: document.data(pretty: true), as: UTF8.self) + "\n")
+            output == .yaml
+                ? YAMLWriter.text(document) : String(decoding: document.data(pretty: true), as: UTF8.self) + "\n")
     }
 
     // MARK: - Tables
 
     /// Tables are the server's own (`as=Table`), so that a cluster's columns and a CustomResourceDefinition's are shown as they are meant.
-    private func printTables(_ targets: [(kind: ResourceKind, name: String?)], _ client: KubernetesClient) async throws {
+    private func printTables(_ targets: [(kind: ResourceKind, name: String?)], _ client: KubernetesClient) async throws
+    {
         for (index, target) in targets.enumerated() {
             let table = try await table(target, client)
             if (table["rows"]?.array ?? []).isEmpty && target.name == nil {
@@ -99,7 +105,9 @@ package struct GetCommand: AsyncParsableCommand {
         }
     }
 
-    private func table(_ target: (kind: ResourceKind, name: String?), _ client: KubernetesClient) async throws -> JSONValue {
+    private func table(_ target: (kind: ResourceKind, name: String?), _ client: KubernetesClient) async throws
+        -> JSONValue
+    {
         var path = target.kind.path(namespace: namespace(target.kind, client))
         if let name = target.name { path += "/" + APIRequest.segment(name) }
         var query: [(name: String, value: String)] = []
@@ -108,9 +116,12 @@ package struct GetCommand: AsyncParsableCommand {
             if let fieldSelector { query.append(("fieldSelector", fieldSelector)) }
         }
         let response = try await client.raw(
-            APIRequest("GET", path, query: query, accept: "application/json;as=Table;g=meta.k8s.io;v=v1, application/json"))
+            APIRequest(
+                "GET", path, query: query, accept: "application/json;as=Table;g=meta.k8s.io;v=v1, application/json"))
         let document = try JSONValue(parsing: Data(response.body))
-        guard response.status == 200 else { throw CommandFailure(document["message"]?.string ?? "the server answered \(response.status)") }
+        guard response.status == 200 else {
+            throw CommandFailure(document["message"]?.string ?? "the server answered \(response.status)")
+        }
         return document
     }
 
@@ -119,11 +130,14 @@ package struct GetCommand: AsyncParsableCommand {
         let shown = columns.indices.filter { output == .wide || (columns[$0]["priority"]?.int ?? 0) == 0 }
         let withNamespace = scope.allNamespaces
         var text = TextTable(
-            header: (withNamespace ? ["NAMESPACE"] : []) + shown.map { (columns[$0]["name"]?.string ?? "").uppercased() })
+            header: (withNamespace ? ["NAMESPACE"] : [])
+                + shown.map { (columns[$0]["name"]?.string ?? "").uppercased() })
         for row in table["rows"]?.array ?? [] {
             let cells = row["cells"]?.array ?? []
             let namespace = row[path: "object", "metadata", "namespace"]?.string ?? ""
-            text.add(cells: (withNamespace ? [namespace] : []) + shown.map { $0 < cells.count ? GetCommand.cell(cells[$0]) : "" })
+            text.add(
+                cells: (withNamespace ? [namespace] : [])
+                    + shown.map { $0 < cells.count ? GetCommand.cell(cells[$0]) : "" })
         }
         return header ? text.text : String(text.text.drop { $0 != "\n" }.dropFirst())
     }
@@ -141,7 +155,9 @@ package struct GetCommand: AsyncParsableCommand {
     private func follow(_ target: (kind: ResourceKind, name: String?), _ client: KubernetesClient) async throws {
         let namespace = namespace(target.kind, client)
         let field = target.name.map { "metadata.name=\($0)" } ?? fieldSelector
-        var version = try await client.list(target.kind, namespace: namespace, labelSelector: selector, fieldSelector: field).resourceVersion
+        var version = try await client.list(
+            target.kind, namespace: namespace, labelSelector: selector, fieldSelector: field
+        ).resourceVersion
         if output == .table || output == .wide {
             try await printTables([target], client)
         } else {
@@ -150,14 +166,17 @@ package struct GetCommand: AsyncParsableCommand {
         while !Task.isCancelled {
             do {
                 let events = client.watch(
-                    target.kind, namespace: namespace, labelSelector: selector, fieldSelector: field, resourceVersion: version)
+                    target.kind, namespace: namespace, labelSelector: selector, fieldSelector: field,
+                    resourceVersion: version)
                 for try await event in events {
                     version = event.object.resourceVersion
                     if event.change == .bookmark { continue }
                     try await show(event, target.kind, client)
                 }
             } catch let error as StatusError where error.code == 410 {
-                version = try await client.list(target.kind, namespace: namespace, labelSelector: selector, fieldSelector: field).resourceVersion
+                version = try await client.list(
+                    target.kind, namespace: namespace, labelSelector: selector, fieldSelector: field
+                ).resourceVersion
             }
         }
     }

@@ -4,7 +4,8 @@ import MeshKubernetes
 
 package struct LogsCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
-        commandName: "logs", abstract: "Print a container's log: apus logs web-1, apus logs -f deployment/web -c apus-proxy.")
+        commandName: "logs",
+        abstract: "Print a container's log: apus logs web-1, apus logs -f deployment/web -c apus-proxy.")
 
     @OptionGroup var platform: PlatformOptions
 

@@ -23,17 +23,23 @@ enum Manifests {
 
     private static func files(_ path: String) throws -> [String] {
         var isDirectory: ObjCBool = false
-        guard path != "-", FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory), isDirectory.boolValue else { return [path] }
+        guard path != "-", FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory),
+            isDirectory.boolValue
+        else { return [path] }
         return try FileManager.default.contentsOfDirectory(atPath: path).sorted()
             .filter { $0.hasSuffix(".yaml") || $0.hasSuffix(".yml") || $0.hasSuffix(".json") }.map { "\(path)/\($0)" }
     }
 
     private static func objects(_ text: String, source: String) throws -> [KubernetesObject] {
         let documents: [JSONValue]
-        do { documents = try YAMLReader.documents(text) } catch { throw CommandFailure("\(source): \(error.description)") }
+        do { documents = try YAMLReader.documents(text) } catch {
+            throw CommandFailure("\(source): \(error.description)")
+        }
         var objects: [KubernetesObject] = []
         for (index, document) in documents.enumerated() {
-            let items = document["kind"]?.string?.hasSuffix("List") == true ? document["items"]?.array ?? [document] : [document]
+            let items =
+                document["kind"]?.string?.hasSuffix("List") == true
+                ? document["items"]?.array ?? [document] : [document]
             for item in items {
                 let object = KubernetesObject(item)
                 guard !object.kind.isEmpty, !object.apiVersion.isEmpty else {
@@ -86,7 +92,8 @@ struct Applier {
                     _ = try await client.create(kind, manifest)
                     return .created
                 }
-                let last = live.annotations[Applier.annotation].flatMap { try? JSONValue(parsing: Data($0.utf8)) } ?? .null
+                let last =
+                    live.annotations[Applier.annotation].flatMap { try? JSONValue(parsing: Data($0.utf8)) } ?? .null
                 let patch = Applier.patch(live: live.json, last: last, wanted: manifest.json)
                 guard patch != .object([:]) else { return .unchanged }
                 let patched = try await client.patch(

@@ -10,7 +10,9 @@ struct ResourceCatalog {
 
     /// What both platforms serve, and what this one's CustomResourceDefinitions declare.
     static func load(_ client: KubernetesClient) async throws -> ResourceCatalog {
-        let definitions = try await client.list(.customResourceDefinition, namespace: nil, labelSelector: nil, fieldSelector: nil).items
+        let definitions = try await client.list(
+            .customResourceDefinition, namespace: nil, labelSelector: nil, fieldSelector: nil
+        ).items
         return ResourceCatalog(kinds: ResourceKind.builtIn + others + definitions.compactMap(declared))
     }
 
@@ -19,27 +21,34 @@ struct ResourceCatalog {
     private static func declared(_ definition: KubernetesObject) -> ResourceKind? {
         let spec = definition.json["spec"]
         let versions = spec?["versions"]?.array ?? []
-        guard let group = spec?["group"]?.string, let kind = spec?["names"]?["kind"]?.string, let plural = spec?["names"]?["plural"]?.string,
+        guard let group = spec?["group"]?.string, let kind = spec?["names"]?["kind"]?.string,
+            let plural = spec?["names"]?["plural"]?.string,
             let version = versions.first(where: { $0["served"]?.bool == true })?["name"]?.string
         else { return nil }
         return ResourceKind(
-            group: group, version: version, kind: kind, plural: plural, isNamespaced: spec?["scope"]?.string == "Namespaced",
+            group: group, version: version, kind: kind, plural: plural,
+            isNamespaced: spec?["scope"]?.string == "Namespaced",
             shortNames: (spec?["names"]?["shortNames"]?.array ?? []).compactMap(\.string))
     }
 
     func kind(named word: String) throws -> ResourceKind {
         let word = word.lowercased()
         let found = kinds.first {
-            $0.plural == word || $0.kind.lowercased() == word || $0.shortNames.contains(word) || "\($0.plural).\($0.group)" == word
+            $0.plural == word || $0.kind.lowercased() == word || $0.shortNames.contains(word)
+                || "\($0.plural).\($0.group)" == word
         }
         guard let found else {
-            throw CommandFailure("the platform has no resource type '\(word)'; it has: \(kinds.map(\.plural).sorted().joined(separator: ", "))")
+            throw CommandFailure(
+                "the platform has no resource type '\(word)'; it has: \(kinds.map(\.plural).sorted().joined(separator: ", "))"
+            )
         }
         return found
     }
 
     func kind(of object: KubernetesObject) throws -> ResourceKind {
-        if let found = kinds.first(where: { $0.kind == object.kind && $0.apiVersion == object.apiVersion }) { return found }
+        if let found = kinds.first(where: { $0.kind == object.kind && $0.apiVersion == object.apiVersion }) {
+            return found
+        }
         throw CommandFailure("the platform does not serve '\(object.kind)' of '\(object.apiVersion)'")
     }
 
@@ -55,7 +64,9 @@ struct ResourceCatalog {
         }
         let kinds = try first.split(separator: ",").map { try kind(named: String($0)) }
         if words.count == 1 { return kinds.map { ($0, nil) } }
-        guard kinds.count == 1, let kind = kinds.first else { throw CommandFailure("names can be given for one resource type only") }
+        guard kinds.count == 1, let kind = kinds.first else {
+            throw CommandFailure("names can be given for one resource type only")
+        }
         return words.dropFirst().map { (kind, $0) }
     }
 }
@@ -70,7 +81,9 @@ struct PodReferenceResolver {
         let kind = try ResourceCatalog.builtIn.kind(named: parts[0])
         guard kind != .pod else { return try await client.get(.pod, namespace: namespace, name: parts[1]) }
         let owner = try await client.get(kind, namespace: namespace, name: parts[1])
-        let selector = owner.json[path: "spec", "selector", "matchLabels"] ?? (kind == .service ? owner.json[path: "spec", "selector"] : nil)
+        let selector =
+            owner.json[path: "spec", "selector", "matchLabels"]
+            ?? (kind == .service ? owner.json[path: "spec", "selector"] : nil)
         guard let labels = selector?.object, !labels.isEmpty else {
             throw CommandFailure("\(word) in namespace \(namespace) selects no pods: name a pod")
         }

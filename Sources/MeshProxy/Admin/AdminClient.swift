@@ -14,7 +14,9 @@ package enum AdminClient {
     /// A configuration dump of ten thousand endpoints is about 3 MiB.
     private static let bodyLimitBytes = 64 << 20
 
-    package static func ask(_ path: String, method: String, port: UInt16 = AdminPorts().admin) throws -> (status: Int, body: [UInt8]) {
+    package static func ask(_ path: String, method: String, port: UInt16 = AdminPorts().admin) throws -> (
+        status: Int, body: [UInt8]
+    ) {
         let loop = try EventLoop.spawn(name: "admin-client")
         defer { loop.stop() }
         let answer = Mutex<Result<HTTP1Response, HTTP1Client.Failure>?>(nil)
@@ -32,7 +34,10 @@ package enum AdminClient {
         switch answer.withLock({ $0 }) {
         case .success(let response): return (response.status, response.body)
         case .failure(let failure):
-            throw Failure(description: "the sidecar's admin port 127.0.0.1:\(port) does not answer (\(failure)): is this its network namespace?")
+            throw Failure(
+                description:
+                    "the sidecar's admin port 127.0.0.1:\(port) does not answer (\(failure)): is this its network namespace?"
+            )
         case nil: throw Failure(description: "no answer")
         }
     }

@@ -52,7 +52,8 @@ final class AdminServer {
             source.report { reply(AdminServer.json($0)) }
         case ("GET", "/certs"):
             source.report { report in
-                reply(AdminServer.json(CertificateState(identity: report.identity, notAfter: report.certificateNotAfter)))
+                reply(
+                    AdminServer.json(CertificateState(identity: report.identity, notAfter: report.certificateNotAfter)))
             }
         case ("GET", "/logging"):
             reply(.text(200, source.logLevel.rawValue + "\n"))

@@ -15,7 +15,9 @@ extension ProxyReport {
                 }
             if answers[destination.address] == nil || destination.answer != nil { answers[destination.address] = text }
         }
-        return answers.map { KnownDestination(address: $0.key.description, answer: $0.value) }.sorted { $0.address < $1.address }
+        return answers.map { KnownDestination(address: $0.key.description, answer: $0.value) }.sorted {
+            $0.address < $1.address
+        }
     }
 
     /// Each service's ports with their endpoints; what several loops hold is added up, and the worst health of an endpoint is shown.
@@ -23,15 +25,18 @@ extension ProxyReport {
         var known: [String: KnownService] = [:]
         for service in dumps.flatMap(\.services) {
             let pods = Dictionary(
-                service.endpoints.map { ($0.address, $0.workload?.pod.description ?? "") }, uniquingKeysWith: { first, _ in first })
+                service.endpoints.map { ($0.address, $0.workload?.pod.description ?? "") },
+                uniquingKeysWith: { first, _ in first })
             for target in service.targets {
                 let key = "\(service.service.name):\(target.port)"
                 let endpoints = target.upstreams.map { upstream in
                     KnownService.Endpoint(
                         address: upstream.address.description, pod: pods[upstream.address.ip] ?? "",
-                        identity: upstream.identity?.description ?? "", isReady: upstream.isReady, health: words(upstream.health),
+                        identity: upstream.identity?.description ?? "", isReady: upstream.isReady,
+                        health: words(upstream.health),
                         pending: upstream.pending, activeConnections: upstream.activeConnections,
-                        idleConnections: upstream.idleConnections, latencyMilliseconds: upstream.latencyNanoseconds / 1e6)
+                        idleConnections: upstream.idleConnections,
+                        latencyMilliseconds: upstream.latencyNanoseconds / 1e6)
                 }
                 if var earlier = known[key] {
                     earlier.endpoints = merge(earlier.endpoints, endpoints)
@@ -40,7 +45,8 @@ extension ProxyReport {
                     known[key] = KnownService(
                         name: service.service.name.description, addresses: service.service.addresses.map(\.description),
                         port: Int(target.port),
-                        applicationProtocol: service.service.port(target.port)?.declaredProtocol?.rawValue ?? "undeclared",
+                        applicationProtocol: service.service.port(target.port)?.declaredProtocol?.rawValue
+                            ?? "undeclared",
                         endpoints: endpoints)
                 }
             }
@@ -56,7 +62,9 @@ extension ProxyReport {
         }
     }
 
-    private static func merge(_ left: [KnownService.Endpoint], _ right: [KnownService.Endpoint]) -> [KnownService.Endpoint] {
+    private static func merge(_ left: [KnownService.Endpoint], _ right: [KnownService.Endpoint]) -> [KnownService
+        .Endpoint]
+    {
         var byAddress = Dictionary(left.map { ($0.address, $0) }, uniquingKeysWith: { first, _ in first })
         for endpoint in right {
             guard var merged = byAddress[endpoint.address] else {

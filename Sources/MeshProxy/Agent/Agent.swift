@@ -87,13 +87,15 @@ package final class Agent: @unchecked Sendable {
         reporter = TelemetryReporter(loop: loop, plane: plane, client: telemetry) { [unowned self] in
             TelemetryReport(
                 pod: settings.pod, sidecarVersion: ApusVersion.current,
-                certificateNotAfterUnixSeconds: keeper.held?.notAfter.unixSeconds ?? 0, discoveryVersion: discovery.appliedVersion,
+                certificateNotAfterUnixSeconds: keeper.held?.notAfter.unixSeconds ?? 0,
+                discoveryVersion: discovery.appliedVersion,
                 refusals: bridge.takeRefusals())
         }
         keeper.changed = { [unowned self] held, roots in identityChanged(held, roots) }
         admin = try AdminServer(
             loop: loop, source: self,
-            probes: ProbeRunner(loop: loop, table: settings.probes, address: settings.podAddresses.first ?? .loopback4), ports: ports)
+            probes: ProbeRunner(loop: loop, table: settings.probes, address: settings.podAddresses.first ?? .loopback4),
+            ports: ports)
         keeper.start()
         discovery.start()
         channel.start()
@@ -161,7 +163,9 @@ extension Agent: TimerTarget {
 
 extension Agent: AdminSource {
     var unreadiness: String? {
-        if keeper.held == nil { return "there is no certificate yet: \(keeper.lastFailure.isEmpty ? "asked for" : keeper.lastFailure)" }
+        if keeper.held == nil {
+            return "there is no certificate yet: \(keeper.lastFailure.isEmpty ? "asked for" : keeper.lastFailure)"
+        }
         if bridge.own == nil { return "discovery has not told about this pod yet: \(bridge.state.reason)" }
         return nil
     }
@@ -195,7 +199,9 @@ extension Agent: AdminSource {
         snapshot.write(into: &text)
         let counters = reports.reduce(LoopCounters()) { $0 + $1.counters }
         for counter in counters.named {
-            text.begin("apus_proxy_\(counter.name)_total", .counter, counter.help.prefix(1).uppercased() + counter.help.dropFirst() + ".")
+            text.begin(
+                "apus_proxy_\(counter.name)_total", .counter,
+                counter.help.prefix(1).uppercased() + counter.help.dropFirst() + ".")
             text.sample(PrometheusText.Labels(), counter.value)
         }
         func gauge(_ name: String, _ help: String, _ value: Double) {
@@ -203,8 +209,12 @@ extension Agent: AdminSource {
             text.sample(PrometheusText.Labels(), value)
         }
         gauge("requests_in_flight", "Requests under way.", Double(reports.reduce(0) { $0 + $1.requestsInFlight }))
-        gauge("open_connections", "Connections of clients and to endpoints.", Double(reports.reduce(0) { $0 + $1.connections }))
-        gauge("waiting_connections", "Connections whose destination is being asked for.", Double(reports.reduce(0) { $0 + $1.waitingCallers }))
+        gauge(
+            "open_connections", "Connections of clients and to endpoints.",
+            Double(reports.reduce(0) { $0 + $1.connections }))
+        gauge(
+            "waiting_connections", "Connections whose destination is being asked for.",
+            Double(reports.reduce(0) { $0 + $1.waitingCallers }))
         gauge(
             "certificate_expiry_timestamp_seconds", "When this sidecar's certificate ends; 0 while it has none.",
             Double(keeper.held?.notAfter.unixSeconds ?? 0))
@@ -217,7 +227,9 @@ extension Agent: AdminSource {
         text.sample(PrometheusText.Labels(), discovery.statistics.refusals)
         text.begin("apus_proxy_telemetry_reports_total", .counter, "Reports sent to the control plane.")
         text.sample(PrometheusText.Labels(), telemetry.sentReports)
-        text.begin("apus_proxy_telemetry_edges_dropped_total", .counter, "Edges not reported because the control plane was slow for long.")
+        text.begin(
+            "apus_proxy_telemetry_edges_dropped_total", .counter,
+            "Edges not reported because the control plane was slow for long.")
         text.sample(PrometheusText.Labels(), reporter.droppedEdges)
         text.finish()
         return text.bytes
@@ -237,9 +249,11 @@ extension Agent: AdminSource {
         var state = bridge.state
         state.version = discovery.appliedVersion
         return ProxyReport(
-            generatedAt: CertificateKeeper.now, version: ApusVersion.current, namespace: settings.pod.namespace, pod: settings.pod.name,
+            generatedAt: CertificateKeeper.now, version: ApusVersion.current, namespace: settings.pod.namespace,
+            pod: settings.pod.name,
             identity: settings.identity.description, certificateNotAfter: keeper.held?.notAfter, discovery: state,
-            own: bridge.own.map(OwnState.init), destinations: ProxyReport.destinations(dumps), services: ProxyReport.services(dumps),
+            own: bridge.own.map(OwnState.init), destinations: ProxyReport.destinations(dumps),
+            services: ProxyReport.services(dumps),
             counters: Dictionary(counters.named.map { ($0.name, $0.value) }, uniquingKeysWith: { first, _ in first }))
     }
 }

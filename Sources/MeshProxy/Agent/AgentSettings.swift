@@ -12,7 +12,6 @@ package struct AgentSettings: Sendable {
         case json
     }
 
-
     package var pod: ObjectName
     package var podAddresses: [IPAddress]
     package var serviceAccount: String
@@ -51,29 +50,34 @@ package struct AgentSettings: Sendable {
             guard let fallback else { throw Invalid(variable: name, value: nil, expected: expected) }
             return fallback
         }
-        func choice<Choice: RawRepresentable & CaseIterable>(_ name: String, default fallback: Choice) throws(Invalid) -> Choice
+        func choice<Choice: RawRepresentable & CaseIterable>(_ name: String, default fallback: Choice) throws(Invalid)
+            -> Choice
         where Choice.RawValue == String {
             guard let value = variable(name), !value.isEmpty else { return fallback }
             guard let choice = Choice(rawValue: value) else {
                 throw Invalid(
-                    variable: name, value: value, expected: "one of \(Choice.allCases.map(\.rawValue).joined(separator: ", "))")
+                    variable: name, value: value,
+                    expected: "one of \(Choice.allCases.map(\.rawValue).joined(separator: ", "))")
             }
             return choice
         }
         func number(_ name: String, _ range: ClosedRange<Int>, default fallback: Int) throws(Invalid) -> Int {
             guard let value = variable(name), !value.isEmpty else { return fallback }
             guard let number = Int(value), range.contains(number) else {
-                throw Invalid(variable: name, value: value, expected: "a number from \(range.lowerBound) to \(range.upperBound)")
+                throw Invalid(
+                    variable: name, value: value, expected: "a number from \(range.lowerBound) to \(range.upperBound)")
             }
             return number
         }
         pod = ObjectName(
-            namespace: try text("APUS_POD_NAMESPACE", "the pod's namespace"), name: try text("APUS_POD_NAME", "the pod's name"))
+            namespace: try text("APUS_POD_NAMESPACE", "the pod's namespace"),
+            name: try text("APUS_POD_NAME", "the pod's name"))
         let addresses = try text("APUS_POD_IP", "the pod's address")
         podAddresses = []
         for word in addresses.split(separator: ",") {
             guard let address = IPAddress(word) else {
-                throw Invalid(variable: "APUS_POD_IP", value: addresses, expected: "an IP address, or several with commas")
+                throw Invalid(
+                    variable: "APUS_POD_IP", value: addresses, expected: "an IP address, or several with commas")
             }
             podAddresses.append(address)
         }
@@ -83,7 +87,8 @@ package struct AgentSettings: Sendable {
         trustDomain = try text("APUS_TRUST_DOMAIN", "a trust domain", default: "cluster.local")
         let control = try text(
             "APUS_CONTROL_ADDRESS", "HOST:PORT", default: "apus-control.apus-system.svc.cluster.local:15010")
-        guard let colon = control.lastIndex(of: ":"), let port = UInt16(control[control.index(after: colon)...]), port > 0,
+        guard let colon = control.lastIndex(of: ":"), let port = UInt16(control[control.index(after: colon)...]),
+            port > 0,
             colon > control.startIndex
         else { throw Invalid(variable: "APUS_CONTROL_ADDRESS", value: control, expected: "HOST:PORT") }
         controlHost = String(control[..<colon])
@@ -94,7 +99,8 @@ package struct AgentSettings: Sendable {
         do {
             opaquePorts = Set(try parsePortList(variable("APUS_OPAQUE_PORTS") ?? "", setting: "APUS_OPAQUE_PORTS"))
         } catch {
-            throw Invalid(variable: error.setting, value: error.value, expected: "ports from 1 to 65535, separated by commas")
+            throw Invalid(
+                variable: error.setting, value: error.value, expected: "ports from 1 to 65535, separated by commas")
         }
         logLevel = try choice("APUS_LOG_LEVEL", default: .info)
         accessLog = try choice("APUS_ACCESS_LOG", default: .off)

@@ -55,7 +55,8 @@ final class CertificateKeeper: TimerTarget {
 
     /// Takes up what an earlier run of the sidecar left, or asks for a certificate.
     func start() {
-        if let folder = settings.statePath, let stored = StoredIdentity.load(folder: folder), let identity = stored.tlsIdentity,
+        if let folder = settings.statePath, let stored = StoredIdentity.load(folder: folder),
+            let identity = stored.tlsIdentity,
             stored.notAfter > CertificateKeeper.now
         {
             take(identity, notBefore: stored.notBefore, notAfter: stored.notAfter)
@@ -92,7 +93,9 @@ final class CertificateKeeper: TimerTarget {
         } catch {
             return failed("a certificate request cannot be made: \(error)")
         }
-        guard let data = FileManager.default.contents(atPath: settings.tokenPath), data.count <= CertificateKeeper.tokenLimitBytes else {
+        guard let data = FileManager.default.contents(atPath: settings.tokenPath),
+            data.count <= CertificateKeeper.tokenLimitBytes
+        else {
             return failed("the pod's token cannot be read from \(settings.tokenPath)")
         }
         let token = String(decoding: data, as: UTF8.self).filter { !$0.isWhitespace }
@@ -115,7 +118,9 @@ final class CertificateKeeper: TimerTarget {
 
     private func signed(_ signed: SignedCertificate, key: [UInt8], at askedAt: Timestamp) {
         let notAfter = Timestamp(unixSeconds: signed.notAfterUnixSeconds)
-        guard notAfter > CertificateKeeper.now else { return failed("the control plane sent a certificate that ended at \(notAfter)") }
+        guard notAfter > CertificateKeeper.now else {
+            return failed("the control plane sent a certificate that ended at \(notAfter)")
+        }
         let identity = TLSContext.Identity(chain: signed.chain, privateKeyDER: key)
         // A context is made of it once before it is believed: a chain that does not fit the key must not replace one that does.
         do { _ = try TLSContext.client(identity: identity, trustRoots: roots, alpn: []) } catch {
@@ -129,8 +134,11 @@ final class CertificateKeeper: TimerTarget {
         logger.info("certificate until \(notAfter)")
         if let folder = settings.statePath {
             let stored = StoredIdentity(
-                certificates: PEM.bundle(signed.chain), privateKey: PEM.privateKey(key), notBefore: askedAt, notAfter: notAfter)
-            if let problem = stored.save(folder: folder) { logger.warning("the certificate cannot be kept in \(folder): \(problem)") }
+                certificates: PEM.bundle(signed.chain), privateKey: PEM.privateKey(key), notBefore: askedAt,
+                notAfter: notAfter)
+            if let problem = stored.save(folder: folder) {
+                logger.warning("the certificate cannot be kept in \(folder): \(problem)")
+            }
         }
         evaluate()
     }
@@ -156,7 +164,8 @@ final class CertificateKeeper: TimerTarget {
         } else {
             // The application waits for the first certificate: quick tries first, then every five seconds, never in step with others.
             timer.arm(afterMilliseconds: Int.random(in: initialPauseMilliseconds / 2...initialPauseMilliseconds))
-            initialPauseMilliseconds = min(initialPauseMilliseconds * 2, CertificateKeeper.longestInitialPauseMilliseconds)
+            initialPauseMilliseconds = min(
+                initialPauseMilliseconds * 2, CertificateKeeper.longestInitialPauseMilliseconds)
         }
     }
 

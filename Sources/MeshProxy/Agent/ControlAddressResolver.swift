@@ -15,7 +15,8 @@ final class ControlAddressResolver: Sendable {
     }
 
     /// `completion` runs on the loop with every address found, or with what the resolver said.
-    func resolve(on loop: EventLoop, completion: @escaping @Sendable (Result<[SocketAddress], ResolverFailure>) -> Void) {
+    func resolve(on loop: EventLoop, completion: @escaping @Sendable (Result<[SocketAddress], ResolverFailure>) -> Void)
+    {
         if let address = IPAddress(host) {
             loop.submit { [port] in completion(.success([SocketAddress(address, port)])) }
             return
@@ -28,14 +29,17 @@ final class ControlAddressResolver: Sendable {
             let status = getaddrinfo(host, nil, &hints, &list)
             defer { if let list { freeaddrinfo(list) } }
             guard status == 0 else {
-                let failure = ResolverFailure(description: "\(host) does not resolve: \(String(cString: gai_strerror(status)))")
+                let failure = ResolverFailure(
+                    description: "\(host) does not resolve: \(String(cString: gai_strerror(status)))")
                 loop.submit { completion(.failure(failure)) }
                 return
             }
             var found: [SocketAddress] = []
             var next = list
             while let entry = next {
-                if let ip = ControlAddressResolver.address(entry.pointee), found.count < 16 { found.append(SocketAddress(ip, port)) }
+                if let ip = ControlAddressResolver.address(entry.pointee), found.count < 16 {
+                    found.append(SocketAddress(ip, port))
+                }
                 next = entry.pointee.ai_next
             }
             let addresses = found

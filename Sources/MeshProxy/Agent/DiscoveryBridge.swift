@@ -50,8 +50,12 @@ final class DiscoveryBridge: DiscoveryClientDelegate, EndOfRoundTarget {
     func serviceChanged(_ service: Service) { note(.service(service)) }
     func serviceRemoved(_ name: ObjectName) { note(.serviceRemoved(name)) }
     func endpointChanged(_ endpoint: Endpoint) { note(.endpoint(endpoint)) }
-    func endpointRemoved(service: ObjectName, address: IPAddress) { note(.endpointRemoved(service: service, address: address)) }
-    func destinationChanged(_ address: SocketAddress, _ destination: Destination) { note(.destination(address, destination)) }
+    func endpointRemoved(service: ObjectName, address: IPAddress) {
+        note(.endpointRemoved(service: service, address: address))
+    }
+    func destinationChanged(_ address: SocketAddress, _ destination: Destination) {
+        note(.destination(address, destination))
+    }
     func destinationForgotten(_ address: SocketAddress) { note(.destinationForgotten(address)) }
 
     func selfChanged(_ configuration: SidecarConfiguration) {
@@ -104,7 +108,10 @@ final class AgentResolver: DestinationResolver {
     private let ask: @Sendable (SocketAddress) -> Void
     private let touch: @Sendable ([SocketAddress]) -> Void
 
-    init(loop: EventLoop, ask: @escaping @Sendable (SocketAddress) -> Void, touch: @escaping @Sendable ([SocketAddress]) -> Void) {
+    init(
+        loop: EventLoop, ask: @escaping @Sendable (SocketAddress) -> Void,
+        touch: @escaping @Sendable ([SocketAddress]) -> Void
+    ) {
         self.loop = loop
         self.ask = ask
         self.touch = touch

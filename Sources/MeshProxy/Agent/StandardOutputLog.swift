@@ -10,7 +10,9 @@ final class StandardOutputLog: AccessLogWriter {
     private let queue = DispatchQueue(label: "access-log")
 
     func write(_ lines: [UInt8]) -> Bool {
-        guard waitingBytes.load(ordering: .relaxed) + lines.count <= StandardOutputLog.waitingLimitBytes else { return false }
+        guard waitingBytes.load(ordering: .relaxed) + lines.count <= StandardOutputLog.waitingLimitBytes else {
+            return false
+        }
         waitingBytes.add(lines.count, ordering: .relaxed)
         queue.async {
             var rest = lines[...]

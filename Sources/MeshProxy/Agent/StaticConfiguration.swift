@@ -59,7 +59,10 @@ package struct StaticConfiguration: Decodable, Sendable {
 
     /// The members each object may have, so that a misspelt one is refused instead of ignored. By path; `*` is any element.
     package static let members: [String: Set<String>] = [
-        "": ["trustDomain", "identity", "plaintext", "unknownDestinations", "loops", "accessLog", "admin", "own", "outbound", "inbound", "services"],
+        "": [
+            "trustDomain", "identity", "plaintext", "unknownDestinations", "loops", "accessLog", "admin", "own",
+            "outbound", "inbound", "services",
+        ],
         "identity": ["certificate", "key", "roots"],
         "own": ["namespace", "name", "addresses", "ports"],
         "outbound.*": ["listen", "destination"],
@@ -84,12 +87,15 @@ package struct StaticConfiguration: Decodable, Sendable {
     package var mesh: MeshSettings {
         get throws(Invalid) {
             MeshSettings(
-                trustDomain: trustDomain ?? "cluster.local", plaintext: try choice(plaintext, "plaintext", default: .strict),
+                trustDomain: trustDomain ?? "cluster.local",
+                plaintext: try choice(plaintext, "plaintext", default: .strict),
                 unknownDestinations: try choice(unknownDestinations, "unknownDestinations", default: .allow))
         }
     }
 
-    package func listeners(_ entries: [ListenerEntry]?, field: String) throws(Invalid) -> [DataPlane.ListenerConfiguration] {
+    package func listeners(_ entries: [ListenerEntry]?, field: String) throws(Invalid) -> [DataPlane
+        .ListenerConfiguration]
+    {
         var listeners: [DataPlane.ListenerConfiguration] = []
         for (index, entry) in (entries ?? []).enumerated() {
             let address = try socketAddress(entry.listen, "\(field)[\(index)].listen")
@@ -108,7 +114,9 @@ package struct StaticConfiguration: Decodable, Sendable {
         var changes: [SnapshotChange] = []
         if let own {
             var addresses: [IPAddress] = []
-            for (index, text) in own.addresses.enumerated() { addresses.append(try ipAddress(text, "own.addresses[\(index)]")) }
+            for (index, text) in own.addresses.enumerated() {
+                addresses.append(try ipAddress(text, "own.addresses[\(index)]"))
+            }
             var ports: [UInt16: ApplicationProtocol] = [:]
             for (number, name) in own.ports ?? [:] {
                 guard let port = UInt16(exactly: number), port > 0 else {
@@ -117,7 +125,8 @@ package struct StaticConfiguration: Decodable, Sendable {
                 ports[port] = try choice(name, "own.ports.\(number)", default: .opaque)
             }
             let workload = Workload(
-                pod: ObjectName(namespace: own.namespace, name: own.name), addresses: addresses, isMeshed: identity != nil, ports: ports)
+                pod: ObjectName(namespace: own.namespace, name: own.name), addresses: addresses,
+                isMeshed: identity != nil, ports: ports)
             changes.append(
                 .own(
                     SidecarConfiguration(
@@ -133,7 +142,9 @@ package struct StaticConfiguration: Decodable, Sendable {
             throw Invalid(field: "\(field).name", value: entry.name, expected: "NAMESPACE/NAME")
         }
         var service = Service(name: name)
-        for (index, text) in entry.addresses.enumerated() { service.addresses.append(try ipAddress(text, "\(field).addresses[\(index)]")) }
+        for (index, text) in entry.addresses.enumerated() {
+            service.addresses.append(try ipAddress(text, "\(field).addresses[\(index)]"))
+        }
         for (index, port) in entry.ports.enumerated() {
             let declared: ApplicationProtocol? = try port.protocol.map { text throws(Invalid) in
                 try choice(text, "\(field).ports[\(index)].protocol", default: .opaque)
@@ -156,16 +167,21 @@ package struct StaticConfiguration: Decodable, Sendable {
                 }
             }
             let workload = Workload(
-                pod: ObjectName(namespace: name.namespace, name: "\(name.name)-\(index)"), addresses: [address.ip], identity: identity,
+                pod: ObjectName(namespace: name.namespace, name: "\(name.name)-\(index)"), addresses: [address.ip],
+                identity: identity,
                 isMeshed: identity != nil)
             changes.append(
                 .endpoint(
                     Endpoint(
                         service: name, address: address.ip,
-                        targetPorts: Dictionary(service.ports.map { ($0.port, address.port) }, uniquingKeysWith: { $1 }), workload: workload)))
+                        targetPorts: Dictionary(
+                            service.ports.map { ($0.port, address.port) }, uniquingKeysWith: { $1 }), workload: workload
+                    )))
         }
         for address in service.addresses {
-            for port in service.ports { changes.append(.destination(SocketAddress(address, port.port), .service(name, port: port.port))) }
+            for port in service.ports {
+                changes.append(.destination(SocketAddress(address, port.port), .service(name, port: port.port)))
+            }
         }
         return changes
     }
@@ -173,7 +189,9 @@ package struct StaticConfiguration: Decodable, Sendable {
     // MARK: - Reading values
 
     package func socketAddress(_ text: String, _ field: String) throws(Invalid) -> SocketAddress {
-        guard let address = SocketAddress(text) else { throw Invalid(field: field, value: text, expected: "an address and port such as 10.0.0.1:80") }
+        guard let address = SocketAddress(text) else {
+            throw Invalid(field: field, value: text, expected: "an address and port such as 10.0.0.1:80")
+        }
         return address
     }
 
@@ -182,12 +200,16 @@ package struct StaticConfiguration: Decodable, Sendable {
         return address
     }
 
-    private func choice<Choice: RawRepresentable & CaseIterable>(_ text: String?, _ field: String, default fallback: Choice) throws(Invalid)
+    private func choice<Choice: RawRepresentable & CaseIterable>(
+        _ text: String?, _ field: String, default fallback: Choice
+    ) throws(Invalid)
         -> Choice where Choice.RawValue == String
     {
         guard let text else { return fallback }
         guard let choice = Choice(rawValue: text) else {
-            throw Invalid(field: field, value: text, expected: "one of \(Choice.allCases.map(\.rawValue).joined(separator: ", "))")
+            throw Invalid(
+                field: field, value: text, expected: "one of \(Choice.allCases.map(\.rawValue).joined(separator: ", "))"
+            )
         }
         return choice
     }

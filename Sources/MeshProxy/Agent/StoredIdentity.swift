@@ -15,7 +15,9 @@ struct StoredIdentity: Codable {
     private static let limitBytes = 64 * 1024
 
     static func load(folder: String) -> StoredIdentity? {
-        guard let data = FileManager.default.contents(atPath: path(folder)), data.count <= limitBytes else { return nil }
+        guard let data = FileManager.default.contents(atPath: path(folder)), data.count <= limitBytes else {
+            return nil
+        }
         return try? JSONDecoder().decode(StoredIdentity.self, from: data)
     }
 
@@ -34,7 +36,9 @@ struct StoredIdentity: Codable {
     }
 
     var tlsIdentity: TLSContext.Identity? {
-        guard let chain = try? PEM.certificates(in: certificates), !chain.isEmpty, let key = try? PEM.privateKey(in: privateKey) else { return nil }
+        guard let chain = try? PEM.certificates(in: certificates), !chain.isEmpty,
+            let key = try? PEM.privateKey(in: privateKey)
+        else { return nil }
         return TLSContext.Identity(chain: chain, privateKeyDER: key)
     }
 

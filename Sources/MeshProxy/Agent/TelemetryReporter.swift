@@ -59,7 +59,9 @@ final class TelemetryReporter: TimerTarget {
         report.intervalMilliseconds = max(1, Int(loop.now.nanoseconds(since: takenAt) / 1_000_000))
         takenAt = loop.now
         report.edges = Array(waiting.prefix(TelemetryReport.edgeLimit))
-        report.ejections = Array(Set(telemetry.flatMap { $0.ejections.map(TelemetryReporter.ejection) }).prefix(TelemetryReport.ejectionLimit))
+        report.ejections = Array(
+            Set(telemetry.flatMap { $0.ejections.map(TelemetryReporter.ejection) }).prefix(
+                TelemetryReport.ejectionLimit))
         if client.send(report) { waiting.removeFirst(report.edges.count) }
     }
 
@@ -70,10 +72,13 @@ final class TelemetryReporter: TimerTarget {
             destination: peer(labels.destination), destinationService: labels.service, destinationPort: labels.port,
             applicationProtocol: labels.applicationProtocol, isSecured: labels.security == .mutualTLS,
             requests: report.requests.map {
-                RequestCount(status: $0.key.status, grpcStatus: $0.key.grpcStatus, reason: $0.key.reason?.code ?? "", count: $0.count)
+                RequestCount(
+                    status: $0.key.status, grpcStatus: $0.key.grpcStatus, reason: $0.key.reason?.code ?? "",
+                    count: $0.count)
             },
             latency: LatencyBuckets(
-                buckets: report.latency.map { LatencyBuckets.Bucket(index: $0.index, count: $0.count) }, sum: report.latencySumMicroseconds),
+                buckets: report.latency.map { LatencyBuckets.Bucket(index: $0.index, count: $0.count) },
+                sum: report.latencySumMicroseconds),
             retries: report.streams.retries, connectionsOpened: report.streams.connectionsOpened,
             connectionsClosed: report.streams.connectionsClosed, connectionsFailed: report.streams.connectionsFailed,
             bytesSent: report.streams.sentBytes, bytesReceived: report.streams.receivedBytes)
@@ -81,7 +86,8 @@ final class TelemetryReporter: TimerTarget {
 
     private static func peer(_ labels: EdgePeerLabels) -> EdgePeer {
         EdgePeer(
-            pod: labels.pod, namespace: labels.namespace, owner: labels.workload, app: labels.app, version: labels.version,
+            pod: labels.pod, namespace: labels.namespace, owner: labels.workload, app: labels.app,
+            version: labels.version,
             identity: labels.identity, address: labels.address)
     }
 

@@ -23,40 +23,56 @@ package enum Capture {
     /// as the original destination. Nothing leaves the namespace: the redirection turns the SYN inward, and when it does not,
     /// the attempt fails within a second. When a sidecar already listens, it is left alone and the rules are only listed.
     private static func verify(_ rules: CaptureRules) throws(Failure) {
-        let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        guard listener >= 0 else { throw Failure(description: "cannot make a socket to verify the redirection: \(lastError())") }
+        let listener = socket(
+            AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard listener >= 0 else {
+            throw Failure(description: "cannot make a socket to verify the redirection: \(lastError())")
+        }
         defer { Glibc.close(listener) }
         var one: Int32 = 1
         setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, socklen_t(MemoryLayout<Int32>.size))
-        guard withSocketAddress(.loopback4, rules.outboundPort, { bind(listener, $0, $1) }) == 0, listen(listener, 8) == 0 else {
+        guard withSocketAddress(.loopback4, rules.outboundPort, { bind(listener, $0, $1) }) == 0,
+            listen(listener, 8) == 0
+        else {
             guard errno == EADDRINUSE else {
-                throw Failure(description: "cannot listen on port \(rules.outboundPort) to verify the redirection: \(lastError())")
+                throw Failure(
+                    description: "cannot listen on port \(rules.outboundPort) to verify the redirection: \(lastError())"
+                )
             }
-            return try nft(["list", "chain"] + CaptureRules.table.split(separator: " ").map(String.init) + ["outbound"], input: "")
+            return try nft(
+                ["list", "chain"] + CaptureRules.table.split(separator: " ").map(String.init) + ["outbound"], input: "")
         }
         let target = SocketAddress(IPAddress(v4: 0xc000_0201), 1)
-        let dialler = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        guard dialler >= 0 else { throw Failure(description: "cannot make a socket to verify the redirection: \(lastError())") }
+        let dialler = socket(
+            AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard dialler >= 0 else {
+            throw Failure(description: "cannot make a socket to verify the redirection: \(lastError())")
+        }
         defer { Glibc.close(dialler) }
         let result = withSocketAddress(target.ip, target.port) { connect(dialler, $0, $1) }
         guard result == 0 || errno == EINPROGRESS else {
             throw Failure(
-                description: "cannot dial \(target) to verify the redirection: \(lastError()); the pod needs a default route")
+                description:
+                    "cannot dial \(target) to verify the redirection: \(lastError()); the pod needs a default route")
         }
         var waiting = pollfd(fd: listener, events: Int16(POLLIN), revents: 0)
         guard poll(&waiting, 1, 1000) == 1 else {
             throw Failure(
-                description: "the rules are in place, but a connection to \(target) did not arrive at port \(rules.outboundPort) "
+                description:
+                    "the rules are in place, but a connection to \(target) did not arrive at port \(rules.outboundPort) "
                     + "within a second; another table may accept or drop it first: see 'nft list ruleset'")
         }
         let accepted = accept(listener, nil, nil)
-        guard accepted >= 0 else { throw Failure(description: "cannot accept the verifying connection: \(lastError())") }
+        guard accepted >= 0 else {
+            throw Failure(description: "cannot accept the verifying connection: \(lastError())")
+        }
         defer { Glibc.close(accepted) }
         var original = sockaddr_in()
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
         let originalDestination: Int32 = 80  // SO_ORIGINAL_DST of linux/netfilter_ipv4.h
         guard getsockopt(accepted, Int32(IPPROTO_IP), originalDestination, &original, &length) == 0 else {
-            throw Failure(description: "the kernel does not tell the original destination (SO_ORIGINAL_DST): \(lastError())")
+            throw Failure(
+                description: "the kernel does not tell the original destination (SO_ORIGINAL_DST): \(lastError())")
         }
         let told = SocketAddress(
             IPAddress(v4: UInt32(bigEndian: original.sin_addr.s_addr)), UInt16(bigEndian: original.sin_port))
@@ -84,7 +100,9 @@ package enum Capture {
         signal(SIGPIPE, SIG_IGN)
         var inward: [Int32] = [0, 0]
         var outward: [Int32] = [0, 0]
-        guard pipe(&inward) == 0, pipe(&outward) == 0 else { throw Failure(description: "cannot make a pipe: \(lastError())") }
+        guard pipe(&inward) == 0, pipe(&outward) == 0 else {
+            throw Failure(description: "cannot make a pipe: \(lastError())")
+        }
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
@@ -107,7 +125,8 @@ package enum Capture {
         guard spawned == 0 else {
             Glibc.close(inward[1])
             throw Failure(
-                description: "cannot run nft (\(String(cString: strerror(spawned)))): install the package nftables in the image")
+                description:
+                    "cannot run nft (\(String(cString: strerror(spawned)))): install the package nftables in the image")
         }
         // A script is far below a pipe's 64 KiB, so one write takes it whole.
         let bytes = Array(input.utf8)
@@ -117,14 +136,19 @@ package enum Capture {
         var chunk = [UInt8](repeating: 0, count: 4096)
         while true {
             let count = Glibc.read(outward[0], &chunk, chunk.count)
-            if count > 0 { output += chunk[..<count].prefix(max(0, 65536 - output.count)) } else if count == 0 || errno != EINTR { break }
+            if count > 0 {
+                output += chunk[..<count].prefix(max(0, 65536 - output.count))
+            } else if count == 0 || errno != EINTR {
+                break
+            }
         }
         var status: Int32 = 0
         while waitpid(process, &status, 0) < 0 && errno == EINTR {}
         guard written == bytes.count, status == 0 else {
             let text = String(decoding: output, as: UTF8.self).split(separator: "\n").prefix(3).joined(separator: "; ")
             throw Failure(
-                description: "nft refused the rules: \(text.isEmpty ? "status \(status)" : text); this needs root or CAP_NET_ADMIN "
+                description:
+                    "nft refused the rules: \(text.isEmpty ? "status \(status)" : text); this needs root or CAP_NET_ADMIN "
                     + "in the pod's network namespace")
         }
     }

@@ -32,7 +32,10 @@ final class ProbeRunner {
         if let get = probe.httpGet {
             perform(get, timeoutMilliseconds, userAgent: request.value(of: "user-agent"), reply)
         } else if let socket = probe.tcpSocket {
-            hold(TCPProbe(loop: loop, address: target(socket.host, socket.port), timeoutMilliseconds: timeoutMilliseconds), reply)
+            hold(
+                TCPProbe(
+                    loop: loop, address: target(socket.host, socket.port), timeoutMilliseconds: timeoutMilliseconds),
+                reply)
         } else if let grpc = probe.grpc {
             hold(
                 GRPCProbe(
@@ -49,10 +52,13 @@ final class ProbeRunner {
     }
 
     private func perform(
-        _ get: ProbeTable.Probe.HTTPGet, _ timeoutMilliseconds: Int, userAgent: String?, _ reply: @escaping (HTTP1Response) -> Void
+        _ get: ProbeTable.Probe.HTTPGet, _ timeoutMilliseconds: Int, userAgent: String?,
+        _ reply: @escaping (HTTP1Response) -> Void
     ) {
         var fields = (get.httpHeaders ?? []).map { ($0.name, $0.value) }
-        if !fields.contains(where: { $0.0.lowercased() == "user-agent" }) { fields.append(("User-Agent", userAgent ?? "apus-probe")) }
+        if !fields.contains(where: { $0.0.lowercased() == "user-agent" }) {
+            fields.append(("User-Agent", userAgent ?? "apus-probe"))
+        }
         let path = get.path ?? "/"
         let request = HTTP1Client.Request(path: path.hasPrefix("/") ? path : "/" + path, fields: fields)
         let isTLS = get.scheme?.lowercased() == "https"
@@ -62,7 +68,8 @@ final class ProbeRunner {
             timeoutMilliseconds: timeoutMilliseconds, bodyLimitBytes: 1024
         ) { result in
             switch result {
-            case .success(let response): reply(HTTP1Response(status: response.status, contentType: response.contentType, body: response.body))
+            case .success(let response):
+                reply(HTTP1Response(status: response.status, contentType: response.contentType, body: response.body))
             case .failure(let failure): reply(.text(503, "the application did not answer its probe: \(failure)"))
             }
         }

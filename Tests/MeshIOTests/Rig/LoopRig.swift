@@ -17,7 +17,9 @@ final class LoopRig: @unchecked Sendable {
     func run<R>(_ body: @escaping () throws -> R) throws -> R {
         let result = Watched<Result<R, any Error>?>(nil)
         let job = Transfer(body)
-        guard loop.submit({ result.change { $0 = Result { try job.value() } } }) else { throw RigFailure("job refused") }
+        guard loop.submit({ result.change { $0 = Result { try job.value() } } }) else {
+            throw RigFailure("job refused")
+        }
         guard let outcome = try result.wait(for: "a job", until: { $0 != nil }) else { throw RigFailure("no result") }
         return try outcome.get()
     }

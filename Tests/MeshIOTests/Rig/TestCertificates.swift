@@ -42,7 +42,8 @@ struct TestAuthority {
                     SubjectAlternativeNames([.dnsName("test.example")] + uris.map { .uniformResourceIdentifier($0) }))
             }, issuerPrivateKey: Certificate.PrivateKey(key))
         return TLSContext.Identity(
-            chain: [try TestAuthority.der(leaf)], privateKeyDER: sec1 ? try sec1DER(leafKey) : [UInt8](leafKey.derRepresentation))
+            chain: [try TestAuthority.der(leaf)],
+            privateKeyDER: sec1 ? try sec1DER(leafKey) : [UInt8](leafKey.derRepresentation))
     }
 
     private static func der(_ certificate: Certificate) throws -> [UInt8] {

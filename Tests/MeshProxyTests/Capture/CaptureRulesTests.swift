@@ -40,9 +40,10 @@ import Testing
         #expect(skip != nil && redirect != nil && skip! < redirect!)
     }
 
-    @Test(arguments: [
-        ("", []), (" ", []), ("80", [80]), ("80,443", [80, 443]), (" 80 , 443 ", [80, 443]), ("65535", [65535]),
-    ] as [(String, [UInt16])])
+    @Test(
+        arguments: [
+            ("", []), (" ", []), ("80", [80]), ("80,443", [80, 443]), (" 80 , 443 ", [80, 443]), ("65535", [65535]),
+        ] as [(String, [UInt16])])
     func portListsAreRead(text: String, ports: [UInt16]) throws {
         #expect(try parsePortList(text, setting: "x") == ports)
     }

@@ -16,7 +16,10 @@ import Testing
                 socket.reset()
             }
             let healthy = try TestServer.http(on: Self.second)
-            let mesh = try TestMesh([.init(server: dying.address), .init(server: healthy.address)])
+            // In turn, so that the dying one is surely asked.
+            let mesh = try TestMesh(
+                [.init(server: dying.address), .init(server: healthy.address)],
+                adjust: { $0.loadBalancing = .roundRobin })
             for _ in 0..<10 { #expect(try mesh.get().status == 200) }
             #expect(dying.connections > 0, "it was tried")
         }
