@@ -4,7 +4,9 @@ import Testing
 /// A pod's port, as an independent TLS client on the host's side finds it.
 @Suite("TLS between pods", .serialized, .timeLimit(.minutes(5)))
 struct HandshakeTests {
-    @Test("openssl is refused without a certificate and with a stranger's, and is shown the SPIFFE ID and answered with one of the mesh")
+    @Test(
+        "openssl is refused without a certificate and with a stranger's, and is shown the SPIFFE ID and answered with one of the mesh"
+    )
     func openSSL() async throws {
         try await Platform.with { platform in
             try await platform.apply(
@@ -36,11 +38,14 @@ struct HandshakeTests {
     }
 
     /// Dials the pod as a sidecar would, and asks for a page once inside. It ends when the pod does.
-    private func dial(_ pod: JSON, trusting: Authority, with files: (key: String, certificate: String)?, _ platform: Platform)
+    private func dial(
+        _ pod: JSON, trusting: Authority, with files: (key: String, certificate: String)?, _ platform: Platform
+    )
         async throws -> Command
     {
         var words = [
-            "timeout", "20", "openssl", "s_client", "-alpn", "apus/1", "-ign_eof", "-CAfile", trusting.certificate, "-connect",
+            "timeout", "20", "openssl", "s_client", "-alpn", "apus/1", "-ign_eof", "-CAfile", trusting.certificate,
+            "-connect",
             "\(pod.address):8080",
         ]
         if let files { words += ["-key", files.key, "-cert", files.certificate] }
@@ -61,7 +66,8 @@ private struct Authority {
         let data = try #require(Data(base64Encoded: secret["data"]["authority.json"].text))
         let roots = try JSON.parse(String(decoding: data, as: UTF8.self))["roots"].items
         let signing = try #require(roots.first { $0["phase"].text == "signing" })
-        let authority = Authority(key: platform.directory + "/mesh-ca.key", certificate: platform.directory + "/mesh-ca.pem")
+        let authority = Authority(
+            key: platform.directory + "/mesh-ca.key", certificate: platform.directory + "/mesh-ca.pem")
         try Data(signing["privateKey"].text.utf8).write(to: URL(filePath: authority.key))
         try Data(signing["certificate"].text.utf8).write(to: URL(filePath: authority.certificate))
         return authority
@@ -69,9 +75,11 @@ private struct Authority {
 
     /// One that nobody knows.
     static func made(_ platform: Platform) async throws -> Authority {
-        let authority = Authority(key: platform.directory + "/other-ca.key", certificate: platform.directory + "/other-ca.pem")
+        let authority = Authority(
+            key: platform.directory + "/other-ca.key", certificate: platform.directory + "/other-ca.pem")
         try await platform.must([
-            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days",
+            "1",
             "-subj", "/O=cluster.local/CN=another root", "-keyout", authority.key, "-out", authority.certificate,
         ])
         return authority
@@ -92,7 +100,8 @@ private struct Authority {
             "-keyout", path + ".key", "-out", path + ".csr",
         ])
         try await platform.must([
-            "openssl", "x509", "-req", "-in", path + ".csr", "-CA", certificate, "-CAkey", key, "-set_serial", "0x5a5a01",
+            "openssl", "x509", "-req", "-in", path + ".csr", "-CA", certificate, "-CAkey", key, "-set_serial",
+            "0x5a5a01",
             "-days", "1", "-extfile", path + ".ext", "-out", path + ".pem",
         ])
         return (path + ".key", path + ".pem")

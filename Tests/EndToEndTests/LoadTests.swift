@@ -4,7 +4,9 @@ import Testing
 /// What happens to requests while everything around them changes.
 @Suite("Under load", .serialized, .timeLimit(.minutes(5)))
 struct LoadTests {
-    @Test("500 requests a second through a rolling update, a killed process, a killed pod and a killed control plane: none fails")
+    @Test(
+        "500 requests a second through a rolling update, a killed process, a killed pod and a killed control plane: none fails"
+    )
     func disturbances() async throws {
         try await Platform.with { platform in
             try await platform.apply(
@@ -13,7 +15,9 @@ struct LoadTests {
             _ = try await platform.ready(3, "app=web")
             try await platform.apply(Workloads.caller(targets: "web", rate: 500, workers: 10))
             _ = try await platform.ready(1, "app=caller")
-            func seen() async throws -> JSON? { try await platform.newestLine("deployment/caller", container: "caller") }
+            func seen() async throws -> JSON? {
+                try await platform.newestLine("deployment/caller", container: "caller")
+            }
             /// Waits for so many more requests to be over, whatever became of them, and for none to have failed.
             func goOn(_ requests: Int, after what: String) async throws {
                 let now = try await seen().map { $0["answers"].count + $0["failures"].count } ?? 0
@@ -34,7 +38,9 @@ struct LoadTests {
             let first = try #require(try await platform.pods("app=web").first)
             let said = try await platform.apus("logs", first.name, "-n", "test", "-c", "server")
             let process = try #require(said.split(separator: " ").dropFirst().first, "\(said)")
-            _ = try await platform.apusOutcome(["exec", "-n", "test", "-c", "server", first.name, "--", "kill", "-9", String(process)])
+            _ = try await platform.apusOutcome([
+                "exec", "-n", "test", "-c", "server", first.name, "--", "kill", "-9", String(process),
+            ])
             _ = try await platform.until("the killed process to be started again") {
                 try await platform.pods("app=web").first { pod in
                     pod.name == first.name && pod.isReady
@@ -48,9 +54,10 @@ struct LoadTests {
             _ = try await platform.ready(3, "app=web")
             try await goOn(3000, after: "the SIGKILL of a whole pod")
 
-            let control = try #require(try await platform.pods("app=apus-control", in: "apus-system").first)
+            let control = try #require(
+                try await platform.pods("app.kubernetes.io/name=apus-control", in: "apus-system").first)
             try await platform.apus("delete", "pod", control.name, "-n", "apus-system", "--grace-period", "0")
-            let next = try await platform.ready(1, "app=apus-control", in: "apus-system")
+            let next = try await platform.ready(1, "app.kubernetes.io/name=apus-control", in: "apus-system")
             #expect(next.first?.name != control.name)
             try await goOn(3000, after: "the SIGKILL of the control plane")
             // The new control plane tells the sidecars, too.
@@ -71,7 +78,8 @@ struct LoadTests {
     func convergence() async throws {
         try await Platform.with { platform in
             try await platform.apply(
-                try Workloads.code(), Workloads.account("first"), Workloads.account("second"), Workloads.account("caller"),
+                try Workloads.code(), Workloads.account("first"), Workloads.account("second"),
+                Workloads.account("caller"),
                 Workloads.server("first"), Workloads.server("second"),
                 """
                 apiVersion: v1
@@ -86,7 +94,8 @@ struct LoadTests {
             let callers = try await platform.ready(50, "app=caller", seconds: 150)
             try await everyCaller(of: callers, isAnsweredBy: "first v1 \(first.name)", platform)
 
-            let control = try #require(try await platform.pods("app=apus-control", in: "apus-system").first)
+            let control = try #require(
+                try await platform.pods("app.kubernetes.io/name=apus-control", in: "apus-system").first)
             let address = "http://\(control.address):15014/metrics"
             let before = figures(try await platform.page(address))
             try await platform.apply(slice(to: second))
@@ -96,8 +105,9 @@ struct LoadTests {
                 return page["apus_control_convergence_acknowledgements_total", default: 0]
                     >= before["apus_control_convergence_acknowledgements_total", default: 0] + 50 ? page : nil
             }
-            #expect(after["apus_control_convergence_seconds_count", default: 0]
-                > before["apus_control_convergence_seconds_count", default: 0])
+            #expect(
+                after["apus_control_convergence_seconds_count", default: 0]
+                    > before["apus_control_convergence_seconds_count", default: 0])
             print("convergence of 50 sidecars:")
             for line in try await platform.page(address).split(separator: "\n")
             where line.hasPrefix("apus_control_convergence") { print("  \(line)") }

@@ -90,8 +90,10 @@ struct MeshTests {
         try await Platform.with { platform in
             let marker = "the-marker-that-nobody-may-read"
             let wire = try RunningCommand(
-                try platform.inside([try Command.path(Workloads.python), try Workloads.path("wire.py"), "apus0", marker]))
-            defer { wire.end() }
+                try platform.inside([
+                    try Command.path(Workloads.python), try Workloads.path("wire.py"), "apus0", marker,
+                ]))
+            defer { wire.stop() }
             func seen() throws -> JSON? {
                 try wire.output.split(separator: "\n").last { $0.hasSuffix("}") }.map { try JSON.parse(String($0)) }
             }
@@ -115,7 +117,8 @@ struct MeshTests {
     func metrics() async throws {
         try await Platform.with { platform in
             try await shop(platform)
-            let control = try #require(try await platform.pods("app=apus-control", in: "apus-system").first)
+            let control = try #require(
+                try await platform.pods("app.kubernetes.io/name=apus-control", in: "apus-system").first)
             var pages = ["control plane": try await platform.page("http://\(control.address):15014/metrics")]
             for pod in try await platform.pods("app") {
                 pages[pod.name] = try await platform.page("http://\(pod.address):15020/metrics")

@@ -21,7 +21,7 @@ struct PlatformTests {
 
             let follower = try RunningCommand(
                 try platform.apusWords(["logs", "-f", "deployment/caller", "-n", "test", "-c", "caller"]))
-            defer { follower.end() }
+            defer { follower.stop() }
             let had = try await platform.until("a followed log") {
                 let lines = follower.output.split(separator: "\n").count
                 return lines > 0 ? lines : nil
@@ -30,7 +30,8 @@ struct PlatformTests {
                 follower.output.split(separator: "\n").count >= had + 3 ? true : nil
             }
 
-            let unsupported = try await platform.apusOutcome(["apply", "-f", "-"], input: pod("spec", "shareProcessNamespace: true, "))
+            let unsupported = try await platform.apusOutcome(
+                ["apply", "-f", "-"], input: pod("spec", "shareProcessNamespace: true, "))
             #expect(unsupported.status != 0)
             #expect(unsupported.errors.contains("spec.shareProcessNamespace"), "\(unsupported.text)")
             let malformed = try await platform.apusOutcome(
@@ -103,7 +104,7 @@ struct PlatformTests {
     /// What a platform has made.
     private struct Trace {
         var sandboxes: [String]
-        var processes: [String]
+        var processes: Set<String>
     }
 
     private func record(_ platform: Platform) throws -> JSON {
@@ -112,14 +113,37 @@ struct PlatformTests {
 
     private func trace(_ platform: Platform) async throws -> Trace {
         let record = try record(platform)
-        var trace = Trace(sandboxes: record["sandboxes"].items.map(\.text), processes: [])
-        for namespace in trace.sandboxes + [platform.namespace] {
-            trace.processes += try await platform.must(["ip", "netns", "pids", namespace]).split(separator: "\n").map(String.init)
-        }
-        #expect(trace.sandboxes.count == 3 && trace.processes.count > 6, "\(trace)")
+        let roots = ["platform", "spawner"].map { String(record[$0]["id"].count) }
+        let trace = Trace(sandboxes: record["sandboxes"].items.map(\.text), processes: try descendants(of: roots))
+        // The platform, its spawner, and of three pods five containers that run.
+        #expect(trace.sandboxes.count == 3 && trace.processes.count >= 7, "\(trace)")
         #expect(try await platform.must(try platform.inside(["ip", "-br", "link"])).contains("apus0"))
         #expect(try await platform.must(try platform.inside(["nft", "list", "tables"])).contains("apus_apus0"))
         return trace
+    }
+
+    /// Every process that has not ended, with its parent. One that nobody has waited for yet has ended.
+    private func processes() throws -> [String: String] {
+        var found: [String: String] = [:]
+        for process in try FileManager.default.contentsOfDirectory(atPath: "/proc") where Int32(process) != nil {
+            // The second field, the program's name, may contain anything.
+            guard let stat = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8),
+                let name = stat.lastIndex(of: ")")
+            else { continue }
+            let fields = stat[name...].split(separator: " ")
+            if fields.count > 2, fields[1] != "Z", fields[1] != "X" { found[process] = String(fields[2]) }
+        }
+        return found
+    }
+
+    private func descendants(of roots: [String]) throws -> Set<String> {
+        let parents = try processes()
+        var found = Set(roots)
+        while true {
+            let more = parents.filter { found.contains($0.value) }.keys
+            if found.isSuperset(of: more) { return found }
+            found.formUnion(more)
+        }
     }
 
     private func expectNothing(of trace: Trace, _ platform: Platform) async throws {
@@ -130,7 +154,8 @@ struct PlatformTests {
         #expect(try await platform.must(try platform.inside(["nft", "list", "tables"])) == "")
         let mounts = try String(contentsOfFile: "/proc/mounts", encoding: .utf8)
         #expect(!mounts.contains(platform.dataDirectory))
-        let left = trace.processes.filter { FileManager.default.fileExists(atPath: "/proc/\($0)") }
+        let running = try processes()
+        let left = trace.processes.filter { running[$0] != nil }
         #expect(left.isEmpty, "processes are left: \(left)")
         #expect(try await platform.must(["ip", "netns", "pids", platform.namespace]) == "")
         #expect(!FileManager.default.fileExists(atPath: platform.dataDirectory + "/platform.json"))

@@ -1,4 +1,5 @@
 import Foundation
+import Synchronization
 
 /// What a program of the machine said, run to its end.
 struct Command: Sendable {
@@ -23,7 +24,7 @@ struct Command: Sendable {
         _ words: [String], input: String? = nil, environment: [String: String] = [:], seconds: Int = 60
     ) async throws -> Command {
         let running = try RunningCommand(words, input: input, environment: environment)
-        defer { running.end() }
+        defer { running.stop() }
         try await running.waitForEnd(seconds: seconds)
         return Command(status: running.status, output: running.output, errors: running.errors)
     }
@@ -31,26 +32,39 @@ struct Command: Sendable {
 
 /// A program that goes on while the test does something else.
 final class RunningCommand: Sendable {
-    private let process = Process()
     private let words: [String]
     private let directory: String
+    private let process: pid_t
+    /// What `waitpid` said; nil while the program runs. Foundation's Process is not used here: it takes a program for
+    /// running as long as any descendant holds one of its descriptors, and `apus up --detach` leaves one behind.
+    private let end = Mutex<Int32?>(nil)
 
     init(_ words: [String], input: String? = nil, environment: [String: String] = [:]) throws {
         self.words = words
         directory = FileManager.default.temporaryDirectory.path + "/apus-e2e-command-" + UUID().uuidString
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-        process.executableURL = URL(filePath: try Command.path(words[0]))
-        process.arguments = Array(words.dropFirst())
-        process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
         try Data((input ?? "").utf8).write(to: URL(filePath: directory + "/input"))
-        for name in ["output", "errors"] { _ = FileManager.default.createFile(atPath: "\(directory)/\(name)", contents: nil) }
-        process.standardInput = try FileHandle(forReadingFrom: URL(filePath: directory + "/input"))
-        process.standardOutput = try FileHandle(forWritingTo: URL(filePath: directory + "/output"))
-        process.standardError = try FileHandle(forWritingTo: URL(filePath: directory + "/errors"))
-        try process.run()
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        posix_spawn_file_actions_addopen(&actions, 0, directory + "/input", O_RDONLY, 0)
+        posix_spawn_file_actions_addopen(&actions, 1, directory + "/output", O_WRONLY | O_CREAT | O_APPEND, 0o600)
+        posix_spawn_file_actions_addopen(&actions, 2, directory + "/errors", O_WRONLY | O_CREAT | O_APPEND, 0o600)
+        let settings = ProcessInfo.processInfo.environment.merging(environment) { $1 }.map { "\($0)=\($1)" }
+        var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
+        var variables: [UnsafeMutablePointer<CChar>?] = settings.map { strdup($0) } + [nil]
+        defer { for word in arguments + variables { free(word) } }
+        var identifier: pid_t = 0
+        let result = posix_spawn(&identifier, try Command.path(words[0]), &actions, nil, &arguments, &variables)
+        guard result == 0 else { throw Failure("\(words[0]) cannot be started: \(String(cString: strerror(result)))") }
+        process = identifier
     }
 
-    var status: Int32 { process.terminationStatus }
+    /// The exit status as a shell has it; 128 and the signal for one that was killed.
+    var status: Int32 {
+        guard let end = end.withLock({ $0 }) else { return -1 }
+        return end & 0x7f == 0 ? (end >> 8) & 0xff : 128 + (end & 0x7f)
+    }
     var output: String { read("output") }
     var errors: String { read("errors") }
 
@@ -58,9 +72,18 @@ final class RunningCommand: Sendable {
         String(decoding: FileManager.default.contents(atPath: "\(directory)/\(name)") ?? Data(), as: UTF8.self)
     }
 
+    private func hasEnded(_ options: Int32) -> Bool {
+        end.withLock { end in
+            if end != nil { return true }
+            var status: Int32 = 0
+            if waitpid(process, &status, options) == process { end = status }
+            return end != nil
+        }
+    }
+
     func waitForEnd(seconds: Int) async throws {
         let deadline = ContinuousClock.now.advanced(by: .seconds(seconds))
-        while process.isRunning {
+        while !hasEnded(WNOHANG) {
             guard ContinuousClock.now < deadline else {
                 throw Failure("\(words.joined(separator: " ")) has not ended after \(seconds) s: \(output)\n\(errors)")
             }
@@ -69,8 +92,11 @@ final class RunningCommand: Sendable {
     }
 
     /// Ends it if it runs, and removes its files.
-    func end() {
-        if process.isRunning { kill(process.processIdentifier, SIGKILL) }
+    func stop() {
+        if !hasEnded(WNOHANG) {
+            kill(process, SIGKILL)
+            _ = hasEnded(0)
+        }
         try? FileManager.default.removeItem(atPath: directory)
     }
 }

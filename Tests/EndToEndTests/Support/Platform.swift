@@ -9,12 +9,15 @@ struct Platform: Sendable {
     var dataDirectory: String { directory + "/data" }
 
     private static let made = Atomic(0)
-    private static let binaries = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    private static let binaries =
+        URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent().deletingLastPathComponent().path + "/.build/release"
 
     /// Runs the body with a platform that is up, and takes everything down, whatever happens.
     static func with(_ body: (Platform) async throws -> Void) async throws {
-        guard geteuid() == 0 else { throw Failure("the end-to-end tests need root, because pods are network namespaces") }
+        guard geteuid() == 0 else {
+            throw Failure("the end-to-end tests need root, because pods are network namespaces")
+        }
         let number = made.wrappingAdd(1, ordering: .relaxed).newValue
         let namespace = "apus-e2e-\(ProcessInfo.processInfo.processIdentifier)-\(number)"
         let platform = Platform(
@@ -72,8 +75,9 @@ struct Platform: Sendable {
     }
 
     func apusWords(_ words: [String]) throws -> [String] {
-        try inside([Platform.binaries + "/apus"] + words.prefix { $0 != "--" } + ["--data-dir", dataDirectory]
-            + words.drop { $0 != "--" })
+        try inside(
+            [Platform.binaries + "/apus"] + words.prefix { $0 != "--" } + ["--data-dir", dataDirectory]
+                + words.drop { $0 != "--" })
     }
 
     func apusOutcome(_ words: [String], input: String? = nil, seconds: Int = 60) async throws -> Command {
@@ -106,7 +110,9 @@ struct Platform: Sendable {
     }
 
     /// The pods of this selector, when there are so many and all of them are ready.
-    func ready(_ count: Int, _ selector: String, in namespace: String = "test", seconds: Int = 90) async throws -> [JSON] {
+    func ready(_ count: Int, _ selector: String, in namespace: String = "test", seconds: Int = 90) async throws
+        -> [JSON]
+    {
         try await until("\(count) pods of \(selector) to be ready", seconds: seconds) {
             let pods = try await pods(selector, in: namespace)
             return pods.count == count && pods.allSatisfy(\.isReady) ? pods : nil

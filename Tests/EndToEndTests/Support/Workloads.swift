@@ -72,7 +72,8 @@ enum Workloads {
     }
 
     static func caller(
-        _ name: String = "caller", targets: String, rate: Double = 20, count: Int = 0, workers: Int = 1, replicas: Int = 1
+        _ name: String = "caller", targets: String, rate: Double = 20, count: Int = 0, workers: Int = 1,
+        replicas: Int = 1
     ) -> String {
         """
         apiVersion: apps/v1
