@@ -169,6 +169,7 @@ let package = Package(
                 "CApus", "MeshAddress", "MeshIO", "MeshHTTP", "MeshCore", "MeshTelemetry", "MeshIdentity", "MeshProxy",
                 .logging,
             ]),
+        tests("MeshCommandsTests", ["MeshKubernetes", "MeshCommands"]),
         tests("MeshCoreTests", ["MeshAddress", "MeshCore"]),
         tests("MeshTelemetryTests", ["MeshAddress", "MeshHTTP", "MeshCore", "MeshTelemetry"]),
         tests("MeshHTTPTests", ["CApus", "MeshAddress", "MeshIO", "MeshHTTP"], resources: [.copy("Corpus")]),

@@ -42,37 +42,58 @@ import Testing
         }
     }
 
+    /// Both ends of the connections are this process's, so that a dialling end may snatch the descriptor that the listener had just
+    /// let go of to shed with: then the attempt shows nothing, and another is made.
     @Test func aProcessWithoutDescriptorsShedsConnectionsAndRecovers() async throws {
         await #expect(processExitsWith: .success) {
             try await onOwnThread {
-                let rig = try LoopRig()
-                let held = Watched<[AcceptedSocket]>([])
-                let listener = try rig.listen { socket, _ in held.change { $0.append(socket) } }
-                let (peerEnd, freeEnd) = try limitedDescriptors(spare: 8)
-                var peers: [Int32] = []
-                // Both ends are this process's: the dialling ends use up what is spare.
-                while let peer = dialNonBlocking(listener.address) { peers.append(peer) }
-                #expect(peers.count >= 3)
-                // One descriptor for another dialler, none for the accepting end.
-                close(freeEnd)
-                let late = try BlockingSocket.connected(to: listener.address)
-                // Accepted with the reserve and closed at once rather than left waiting.
-                #expect(try late.readSome().isEmpty)
-                let statistics = try rig.statistics
-                #expect(statistics.descriptorsExhausted > 0 && statistics.acceptErrors > 0)
-                close(peerEnd)
-                for peer in peers { close(peer) }
-                held.change { $0 = [] }
-                let accepted = try rig.statistics.acceptedConnections
-                for _ in 0..<(patienceSeconds * 10) where try rig.statistics.acceptedConnections == accepted {
-                    let again = try BlockingSocket.connected(to: listener.address)
-                    pauseBriefly()
-                    again.close()
-                }
-                #expect(try rig.statistics.acceptedConnections > accepted)
+                var shed = false
+                for _ in 0..<5 where !shed { shed = try shedsAndRecovers() }
+                #expect(shed)
             }
         }
     }
+}
+
+/// False when the connection over the limit was left waiting.
+private func shedsAndRecovers() throws -> Bool {
+    let rig = try LoopRig()
+    let held = Watched<[AcceptedSocket]>([])
+    let listener = try rig.listen { socket, _ in held.change { $0.append(socket) } }
+    let (peerEnd, freeEnd) = try limitedDescriptors(spare: 8)
+    var peers: [Int32] = []
+    while let peer = dialNonBlocking(listener.address) { peers.append(peer) }
+    #expect(peers.count >= 3)
+    defer {
+        for peer in peers { close(peer) }
+        held.change { $0 = [] }
+    }
+    // One descriptor for another dialler, none for the accepting end.
+    close(freeEnd)
+    guard let late = try? BlockingSocket.connected(to: listener.address) else {
+        close(peerEnd)
+        return false
+    }
+    // Accepted with the reserve and closed at once rather than left waiting.
+    let wasShed = (try? late.readSome().isEmpty) ?? false
+    close(peerEnd)
+    guard wasShed else {
+        late.close()
+        return false
+    }
+    let statistics = try rig.statistics
+    #expect(statistics.descriptorsExhausted > 0 && statistics.acceptErrors > 0)
+    for peer in peers { close(peer) }
+    peers = []
+    held.change { $0 = [] }
+    let accepted = try rig.statistics.acceptedConnections
+    for _ in 0..<(patienceSeconds * 10) where try rig.statistics.acceptedConnections == accepted {
+        let again = try BlockingSocket.connected(to: listener.address)
+        pauseBriefly()
+        again.close()
+    }
+    #expect(try rig.statistics.acceptedConnections > accepted)
+    return true
 }
 
 private func openDescriptors() -> Int {

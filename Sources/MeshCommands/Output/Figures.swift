@@ -2,25 +2,25 @@ import Foundation
 import MeshCore
 
 /// Figures as a person reads them; `-` where there was nothing to measure by.
-enum Figures {
-    static func rate(_ perSecond: Double) -> String {
+package enum Figures {
+    package static func rate(_ perSecond: Double) -> String {
         perSecond == 0 ? "0" : String(format: perSecond < 10 ? "%.1f" : "%.0f", perSecond)
     }
 
-    static func percent(_ share: Double?) -> String {
+    package static func percent(_ share: Double?) -> String {
         guard let share else { return "-" }
         // Rounding must not hide a failure: 99.996 % is not 100 %.
         if share < 1 && share > 0.9999 { return "99.99%" }
         return share == 1 ? "100%" : String(format: "%.2f%%", share * 100)
     }
 
-    static func milliseconds(_ value: Double?) -> String {
+    package static func milliseconds(_ value: Double?) -> String {
         guard let value else { return "-" }
         return String(format: value < 10 ? "%.1fms" : "%.0fms", value)
     }
 
     /// `3h12m`, `45s`: two units at most.
-    static func age(seconds: Double) -> String {
+    package static func age(seconds: Double) -> String {
         let total = Int(max(0, seconds))
         switch total {
         case ..<120: return "\(total)s"

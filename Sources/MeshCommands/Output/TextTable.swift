@@ -1,18 +1,18 @@
 /// Rows of cells, printed in columns as wide as their widest cell.
-struct TextTable {
+package struct TextTable {
     private let header: [String]
     private var rows: [[String]] = []
 
-    init(_ header: String...) { self.header = header }
-    init(header: [String]) { self.header = header }
+    package init(_ header: String...) { self.header = header }
+    package init(header: [String]) { self.header = header }
 
     var isEmpty: Bool { rows.isEmpty }
 
-    mutating func add(_ cells: String...) { rows.append(cells) }
-    mutating func add(cells: [String]) { rows.append(cells) }
+    package mutating func add(_ cells: String...) { rows.append(cells) }
+    package mutating func add(cells: [String]) { rows.append(cells) }
 
     /// The last column is not padded; columns are three spaces apart.
-    var text: String {
+    package var text: String {
         let all = [header] + rows
         let widths = header.indices.map { column in
             all.reduce(0) { max($0, column < $1.count ? TextTable.width($1[column]) : 0) }

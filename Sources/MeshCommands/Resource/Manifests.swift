@@ -1,5 +1,5 @@
 import Foundation
-import MeshKubernetes
+package import MeshKubernetes
 
 /// Manifests as the user gives them: files, folders, `-` for standard input; many documents to a file; lists are taken apart.
 enum Manifests {
@@ -59,8 +59,8 @@ enum Manifests {
 ///
 /// What was applied before is kept in kubectl's own annotation, so that a field that is taken out of a manifest is taken out of the object, and
 /// so that both tools may be used in turn. Arrays are replaced as a whole (RFC 7386).
-struct Applier {
-    enum Outcome: String {
+package struct Applier {
+    package enum Outcome: String {
         case created
         case configured
         case unchanged
@@ -107,7 +107,7 @@ struct Applier {
     }
 
     /// The merge patch: members of `wanted` that differ from `live`, and null for those of `last` that `wanted` no longer has.
-    static func patch(live: JSONValue, last: JSONValue, wanted: JSONValue) -> JSONValue {
+    package static func patch(live: JSONValue, last: JSONValue, wanted: JSONValue) -> JSONValue {
         var patch: [String: JSONValue] = [:]
         for (name, value) in wanted.object ?? [:] {
             let current = live[name]

@@ -1,8 +1,8 @@
-import MeshKubernetes
+package import MeshKubernetes
 
 /// Turns what a user types (`pods`, `po`, `Pod`, `deployment/web`, a kind that a CustomResourceDefinition declares) into kinds and names.
-struct ResourceCatalog {
-    let kinds: [ResourceKind]
+package struct ResourceCatalog {
+    package let kinds: [ResourceKind]
 
     private static let others: [ResourceKind] = [
         .replicaSet, .statefulSet, .daemonSet, .cronJob, .role, .roleBinding, .clusterRole, .clusterRoleBinding,
@@ -16,7 +16,7 @@ struct ResourceCatalog {
         return ResourceCatalog(kinds: ResourceKind.builtIn + others + definitions.compactMap(declared))
     }
 
-    static let builtIn = ResourceCatalog(kinds: ResourceKind.builtIn + others)
+    package static let builtIn = ResourceCatalog(kinds: ResourceKind.builtIn + others)
 
     private static func declared(_ definition: KubernetesObject) -> ResourceKind? {
         let spec = definition.json["spec"]
@@ -53,7 +53,7 @@ struct ResourceCatalog {
     }
 
     /// `TYPE`, `TYPE NAME…` or `TYPE/NAME…`.
-    func parse(_ words: [String]) throws -> [(kind: ResourceKind, name: String?)] {
+    package func parse(_ words: [String]) throws -> [(kind: ResourceKind, name: String?)] {
         guard let first = words.first else { throw CommandFailure("name a resource type, such as 'pods'") }
         if first.contains("/") {
             return try words.map { word in
