@@ -28,12 +28,12 @@ setup-test: setup
 	@test -x .build/venv/bin/python || { mkdir -p .build && python3 -m venv .build/venv; }
 	@.build/venv/bin/python -c 'import grpc, google.protobuf, h11' 2>/dev/null || .build/venv/bin/pip install -q grpcio protobuf h11
 
-# Unit tests first, then the real binaries on real namespaces, one suite after the other.
+# Unit tests first, then the real binaries on real namespaces; one test after the other, because many of them use real sockets and clocks.
 test:
 	@scripts/require-root test
 	@$(MAKE) --no-print-directory setup-test
 	swift build $(SWIFT_FLAGS) --build-tests
-	swift test $(SWIFT_FLAGS) --skip-build --disable-xctest --skip EndToEndTests
+	swift test $(SWIFT_FLAGS) --skip-build --disable-xctest --no-parallel --skip EndToEndTests
 	swift test $(SWIFT_FLAGS) --skip-build --disable-xctest --no-parallel --filter EndToEndTests
 
 lint:
