@@ -368,6 +368,9 @@ package nonisolated struct Apus_V1_Service: Sendable {
     /// Clears the value of `perTryTimeoutMilliseconds`. Subsequent reads from it will return its default value.
     package mutating func clearPerTryTimeoutMilliseconds() {self._perTryTimeoutMilliseconds = nil}
 
+    /// gRPC statuses, 1 to 16.
+    package var grpcStatuses: [UInt32] = []
+
     package var unknownFields = SwiftProtobuf.UnknownStorage()
 
     package init() {}
@@ -855,7 +858,7 @@ nonisolated extension Apus_V1_Service.Port: SwiftProtobuf.Message, SwiftProtobuf
 
 nonisolated extension Apus_V1_Service.Retry: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = Apus_V1_Service.protoMessageName + ".Retry"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}count\0\u{1}statuses\0\u{3}per_try_timeout_milliseconds\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}count\0\u{1}statuses\0\u{3}per_try_timeout_milliseconds\0\u{3}grpc_statuses\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -866,6 +869,7 @@ nonisolated extension Apus_V1_Service.Retry: SwiftProtobuf.Message, SwiftProtobu
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.count) }()
       case 2: try { try decoder.decodeRepeatedUInt32Field(value: &self.statuses) }()
       case 3: try { try decoder.decodeSingularUInt32Field(value: &self._perTryTimeoutMilliseconds) }()
+      case 4: try { try decoder.decodeRepeatedUInt32Field(value: &self.grpcStatuses) }()
       default: break
       }
     }
@@ -885,6 +889,9 @@ nonisolated extension Apus_V1_Service.Retry: SwiftProtobuf.Message, SwiftProtobu
     try { if let v = self._perTryTimeoutMilliseconds {
       try visitor.visitSingularUInt32Field(value: v, fieldNumber: 3)
     } }()
+    if !self.grpcStatuses.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.grpcStatuses, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -892,6 +899,7 @@ nonisolated extension Apus_V1_Service.Retry: SwiftProtobuf.Message, SwiftProtobu
     if lhs.count != rhs.count {return false}
     if lhs.statuses != rhs.statuses {return false}
     if lhs._perTryTimeoutMilliseconds != rhs._perTryTimeoutMilliseconds {return false}
+    if lhs.grpcStatuses != rhs.grpcStatuses {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -68,12 +68,17 @@ package struct RetryPolicy: Sendable, Hashable {
     package var count = 2
     /// Statuses that are retried too, for idempotent methods.
     package var statuses: Set<Int> = []
+    /// gRPC statuses that are retried too when they are the whole answer: whoever lists them says that the calls may be repeated.
+    package var grpcStatuses: Set<UInt8> = []
     /// How long one try may take to its response head; nil leaves only the request's own timeout.
     package var perTryTimeoutMilliseconds: Int?
 
-    package init(count: Int = 2, statuses: Set<Int> = [], perTryTimeoutMilliseconds: Int? = nil) {
+    package init(
+        count: Int = 2, statuses: Set<Int> = [], grpcStatuses: Set<UInt8> = [], perTryTimeoutMilliseconds: Int? = nil
+    ) {
         self.count = count
         self.statuses = statuses
+        self.grpcStatuses = grpcStatuses
         self.perTryTimeoutMilliseconds = perTryTimeoutMilliseconds
     }
 }
@@ -89,11 +94,17 @@ package struct ServicePort: Sendable, Hashable {
     package var name: String
     /// As declared; nil when the declaration says nothing.
     package var declaredProtocol: ApplicationProtocol?
+    /// What most of its endpoints' sidecars found out, where nothing is declared.
+    package var learnedProtocol: LearnedProtocol?
 
-    package init(port: UInt16, name: String = "", declaredProtocol: ApplicationProtocol? = nil) {
+    package init(
+        port: UInt16, name: String = "", declaredProtocol: ApplicationProtocol? = nil,
+        learnedProtocol: LearnedProtocol? = nil
+    ) {
         self.port = port
         self.name = name
         self.declaredProtocol = declaredProtocol
+        self.learnedProtocol = learnedProtocol
     }
 }
 
@@ -107,6 +118,8 @@ package struct Service: Sendable, Hashable {
     /// To the last byte of the response; nil is without limit.
     package var requestTimeoutMilliseconds: Int?
     package var connectTimeoutMilliseconds: Int
+    /// Of a request's body, beyond which it is refused with 413; nil is without limit.
+    package var requestBodyLimitBytes: UInt64?
     package var loadBalancing: LoadBalancing
 
     package init(

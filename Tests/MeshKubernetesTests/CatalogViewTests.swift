@@ -65,12 +65,16 @@ import Testing
         let problems = ServiceAnnotations.apply(
             [
                 "apus.dev/retry-count": "3", "apus.dev/retry-statuses": "502, 503", "apus.dev/retry-timeout-ms": "250",
+                "apus.dev/retry-grpc-statuses": "unavailable, resource-exhausted",
                 "apus.dev/request-timeout-ms": "2000", "apus.dev/connect-timeout-ms": "100",
                 "apus.dev/load-balancing": "round-robin",
                 "example.com/other": "x",
             ], to: &service)
         #expect(problems.isEmpty)
-        #expect(service.retry == RetryPolicy(count: 3, statuses: [502, 503], perTryTimeoutMilliseconds: 250))
+        #expect(
+            service.retry
+                == RetryPolicy(
+                    count: 3, statuses: [502, 503], grpcStatuses: [8, 14], perTryTimeoutMilliseconds: 250))
         #expect(service.requestTimeoutMilliseconds == 2000)
         #expect(service.connectTimeoutMilliseconds == 100)
         #expect(service.loadBalancing == .roundRobin)
@@ -80,6 +84,7 @@ import Testing
         ("apus.dev/retry-count", "11", "a whole number from 0 to 10"), ("apus.dev/retry-count", "-1", "from 0 to 10"),
         ("apus.dev/retry-count", "", "from 0 to 10"), ("apus.dev/retry-count", "99999999999999999999", "from 0 to 10"),
         ("apus.dev/retry-statuses", "200", "from 400 to 599"), ("apus.dev/retry-statuses", "503,", "from 400 to 599"),
+        ("apus.dev/retry-grpc-statuses", "unavailable,ok", "some of cancelled"),
         ("apus.dev/load-balancing", "fast", "peak-ewma, round-robin or random"),
         ("apus.dev/connect-timeout-ms", "0", "from 1 to 60000"),
         ("apus.dev/retries", "1", "no such annotation on a Service"),

@@ -81,6 +81,17 @@ package final class HTTP2Headers {
         append(other.name(at: index), other.value(at: index), name, value, noIndex)
     }
 
+    package func remove(at index: Int) {
+        precondition(index >= 0 && index < count, "no such field")
+        listSize -= fields[index].namelen + fields[index].valuelen + 32
+        for side in 0..<2 {
+            if let reference = references[index * 2 + side] { nghttp2_rcbuf_decref(reference) }
+        }
+        count -= 1
+        (fields + index).moveInitialize(from: fields + index + 1, count: count - index)
+        (references + index * 2).moveInitialize(from: references + index * 2 + 2, count: (count - index) * 2)
+    }
+
     /// A field as the decoder gives it; its references are counted up.
     func append(received name: OpaquePointer, _ value: OpaquePointer, flags: UInt8) {
         nghttp2_rcbuf_incref(name)

@@ -105,6 +105,7 @@ enum HTTP2Library {
                 return HTTP2Library.proceed
             }
             stream.unconsumedBytes += count
+            session.hold(count)
             delegate.received(UnsafeRawBufferPointer(start: bytes, count: count), on: stream)
             return HTTP2Library.proceed
         }
@@ -113,6 +114,13 @@ enum HTTP2Library {
                 return HTTP2Library.failSession
             }
             HTTP2Library.frameCame(library, frame.pointee, session)
+            return HTTP2Library.proceed
+        }
+        nghttp2_session_callbacks_set_before_frame_send_callback(callbacks) { library, frame, _ in
+            guard let frame, UInt32(frame.pointee.hd.type) == NGHTTP2_HEADERS.rawValue,
+                let stream = HTTP2Library.stream(library, frame.pointee.hd.stream_id)
+            else { return HTTP2Library.proceed }
+            stream.isHeadSent = true
             return HTTP2Library.proceed
         }
         nghttp2_session_callbacks_set_on_frame_send_callback(callbacks) { library, frame, user in
@@ -140,25 +148,28 @@ enum HTTP2Library {
         return callbacks
     }
 
-    private static let emptyFrameFlags = UInt8(truncatingIfNeeded: NGHTTP2_FLAG_END_STREAM.rawValue)
+    private static let endStreamFlag = UInt8(truncatingIfNeeded: NGHTTP2_FLAG_END_STREAM.rawValue)
 
     /// Frames that carry nothing cost the peer little and us much, so they are counted.
     private static func frameBegan(_ header: nghttp2_frame_hd, _ session: HTTP2Session) -> Int32 {
-        let isIdle: Bool
+        let isAdmitted: Bool
+        let now = session.loop.now.nanoseconds
         switch UInt32(header.type) {
-        case NGHTTP2_RST_STREAM.rawValue, NGHTTP2_PRIORITY.rawValue, NGHTTP2_SETTINGS.rawValue, NGHTTP2_PING.rawValue,
+        case NGHTTP2_RST_STREAM.rawValue, NGHTTP2_PRIORITY.rawValue, NGHTTP2_SETTINGS.rawValue,
             NGHTTP2_CONTINUATION.rawValue:
-            isIdle = true
-        case NGHTTP2_DATA.rawValue:
-            isIdle = header.length == 0 && header.flags & emptyFrameFlags == 0
+            isAdmitted = session.idleFrames.admit(nowNanoseconds: now)
+        case NGHTTP2_DATA.rawValue where header.length == 0 && header.flags & endStreamFlag == 0:
+            isAdmitted = session.idleFrames.admit(nowNanoseconds: now)
+        case NGHTTP2_PING.rawValue:
+            isAdmitted = session.pings.admit(nowNanoseconds: now)
+        case NGHTTP2_WINDOW_UPDATE.rawValue:
+            isAdmitted = session.windowUpdates.admit(nowNanoseconds: now)
         default:
-            isIdle = false
+            return proceed
         }
-        if isIdle, !session.flood.admit(nowNanoseconds: session.loop.now.nanoseconds) {
-            session.fail(.flood, .enhanceYourCalm)
-            return failSession
-        }
-        return proceed
+        guard !isAdmitted else { return proceed }
+        session.fail(.flood, .enhanceYourCalm)
+        return failSession
     }
 
     private static func headersBegan(_ library: OpaquePointer, _ frame: nghttp2_frame, _ session: HTTP2Session) -> Int32
@@ -201,10 +212,11 @@ enum HTTP2Library {
         switch UInt32(header.type) {
         case NGHTTP2_HEADERS.rawValue:
             guard let stream = stream(library, header.stream_id) else { return }
+            stream.endsWithHead = header.flags & endStreamFlag != 0
             headersCame(stream, session)
-            if header.flags & emptyFrameFlags != 0 { remoteEnded(stream) }
+            if header.flags & endStreamFlag != 0 { remoteEnded(stream) }
         case NGHTTP2_DATA.rawValue:
-            guard header.flags & emptyFrameFlags != 0, let stream = stream(library, header.stream_id) else { return }
+            guard header.flags & endStreamFlag != 0, let stream = stream(library, header.stream_id) else { return }
             remoteEnded(stream)
         case NGHTTP2_SETTINGS.rawValue:
             if header.flags & UInt8(truncatingIfNeeded: NGHTTP2_FLAG_ACK.rawValue) == 0 { session.hasSettings = true }
@@ -248,7 +260,8 @@ enum HTTP2Library {
         case NGHTTP2_GOAWAY.rawValue:
             session.goAwaySent(HTTP2ErrorCode(rawValue: frame.goaway.error_code))
         case NGHTTP2_DATA.rawValue, NGHTTP2_HEADERS.rawValue:
-            guard session.role == .server, header.flags & emptyFrameFlags != 0,
+            if UInt32(header.type) == NGHTTP2_DATA.rawValue { session.windowUpdates.refund(2) }
+            guard session.role == .server, header.flags & endStreamFlag != 0,
                 let stream = stream(library, header.stream_id), !stream.isRemoteEnded
             else { return }
             // Answered in full, so the rest of the request is not needed (RFC 9113 §8.1).

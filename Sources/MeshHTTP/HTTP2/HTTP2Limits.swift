@@ -7,8 +7,11 @@ package struct HTTP2Limits: Sendable {
     package var headerListBytes = 64 * 1024
     /// Unconsumed body bytes of one stream (SETTINGS_INITIAL_WINDOW_SIZE).
     package var streamWindowBytes = 256 * 1024
-    /// Unconsumed body bytes of all streams together.
+    /// Unconsumed body bytes of all streams together, as far as `heldBytes` does not say otherwise.
     package var connectionWindowBytes = 1024 * 1024
+    /// So many unconsumed bytes of all streams together do not count against the connection's window: it is given back as
+    /// they arrive, so that a few streams whose readers are slow do not stop the others. 0 gives it back with the stream's.
+    package var heldBytes = 0
     /// A stream counts as writable while it holds fewer unsent bytes.
     package var streamHighWaterBytes = 64 * 1024
     /// Until the peer's first SETTINGS frame.
@@ -19,15 +22,22 @@ package struct HTTP2Limits: Sendable {
     package var pingTimeoutMilliseconds = 10_000
     /// A server closes a connection that had no stream for so long; 0 never does.
     package var idleTimeoutMilliseconds = 0
-    /// Frames that carry nothing (resets, pings, settings, priorities, empty data): so many at once, then so many a
-    /// second. A peer beyond them is told ENHANCE_YOUR_CALM and disconnected (CVE-2023-44487 and its kin).
+    /// Frames that carry nothing (resets, settings, priorities, continuations, empty data): so many at once, then so many
+    /// a second; a stream that ends in order allows one more. A peer beyond them is told ENHANCE_YOUR_CALM and
+    /// disconnected (CVE-2023-44487, CVE-2024-27316 and their kin).
     package var idleFrameBurst = 1000
     package var idleFramesPerSecond = 100
+    /// The same for PING, of which an honest peer may send one a round trip to measure the path.
+    package var pingBurst = 10_000
+    package var pingsPerSecond = 5_000
+    /// The same for WINDOW_UPDATE; each DATA frame sent to the peer allows two more.
+    package var windowUpdateBurst = 10_000
+    package var windowUpdatesPerSecond = 1_000
 
     package init() {}
 }
 
-/// Counts frames that carry nothing against a burst and a rate: a token bucket.
+/// Counts frames of one kind against a burst and a rate: a token bucket.
 package struct FloodGuard {
     private let burst: Int64
     private let perSecond: Int64
@@ -51,5 +61,11 @@ package struct FloodGuard {
         guard milliTokens >= 1000 else { return false }
         milliTokens -= 1000
         return true
+    }
+
+    /// Allows so many more, up to the burst.
+    @inline(__always)
+    mutating func refund(_ count: Int64) {
+        milliTokens = min(burst * 1000, milliTokens + count * 1000)
     }
 }

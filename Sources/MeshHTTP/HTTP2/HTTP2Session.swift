@@ -49,9 +49,14 @@ package final class HTTP2Session {
     private var hasGoAwayToTell = false
     /// Some stream was found not writable and waits to be told.
     var hasWaitingWriters = false
+    /// Received body bytes that are not consumed, and how many of them the connection's window still lacks.
+    private(set) var heldBytes = 0
+    private var owedBytes = 0
 
     // For the callbacks.
-    var flood: FloodGuard
+    var idleFrames: FloodGuard
+    var pings: FloodGuard
+    var windowUpdates: FloodGuard
     /// The library's last complaint, in its words.
     var diagnosis = ""
     /// Of the header block that is being received.
@@ -103,8 +108,12 @@ package final class HTTP2Session {
         openedAt = loop.now
         lastReceived = loop.now
         idleSince = loop.now
-        flood = FloodGuard(
-            burst: limits.idleFrameBurst, perSecond: limits.idleFramesPerSecond, nowNanoseconds: loop.now.nanoseconds)
+        let now = loop.now.nanoseconds
+        idleFrames = FloodGuard(
+            burst: limits.idleFrameBurst, perSecond: limits.idleFramesPerSecond, nowNanoseconds: now)
+        pings = FloodGuard(burst: limits.pingBurst, perSecond: limits.pingsPerSecond, nowNanoseconds: now)
+        windowUpdates = FloodGuard(
+            burst: limits.windowUpdateBurst, perSecond: limits.windowUpdatesPerSecond, nowNanoseconds: now)
         library = HTTP2Library.makeSession(for: self)
         connection.delegate = self
         timer = LoopTimer(loop: loop, target: self, tag: HTTP2Session.watchTag)
@@ -196,24 +205,48 @@ package final class HTTP2Session {
         markDirty()
     }
 
+    /// From the library: body bytes for a stream that has a reader.
+    func hold(_ count: Int) {
+        heldBytes += count
+        if heldBytes <= limits.heldBytes {
+            consumeForConnection(count)
+        } else {
+            owedBytes += count
+        }
+    }
+
+    private func letGo(_ count: Int) {
+        heldBytes -= count
+        let due = min(owedBytes, count)
+        owedBytes -= due
+        consumeForConnection(due)
+    }
+
     func consume(_ stream: HTTP2Stream, _ count: Int) {
         guard let library else { return }
-        nghttp2_session_consume(library, stream.id, count)
-        markDirty()
+        nghttp2_session_consume_stream(library, stream.id, count)
+        letGo(count)
+        markDirtyIfDue(library)
     }
 
     /// Bytes that nobody will consume: their stream is unknown or closed.
     func consumeForConnection(_ count: Int) {
         guard let library, count > 0 else { return }
         nghttp2_session_consume_connection(library, count)
-        markDirty()
+        markDirtyIfDue(library)
+    }
+
+    /// A window grows by half of itself before the peer is told, so most of what is consumed asks for no frame.
+    private func markDirtyIfDue(_ library: OpaquePointer) {
+        if !isDirty, nghttp2_session_want_write(library) != 0 { markDirty() }
     }
 
     /// From the library: told to the delegate when it is out of the library again.
     func streamEnded(_ stream: HTTP2Stream, _ cause: HTTP2StreamCloseCause) {
         guard !stream.isClosed else { return }
-        consumeForConnection(stream.unconsumedBytes)
+        letGo(stream.unconsumedBytes)
         stream.unconsumedBytes = 0
+        if cause == .finished { idleFrames.refund(1) }
         stream.becomeClosed()
         remove(stream)
         endedStreams.append((stream, cause))

@@ -30,6 +30,17 @@ package final class HTTP2Stream {
     package internal(set) var isClosed = false
     /// Whether the peer has said all it had to say.
     package internal(set) var isRemoteEnded = false
+    /// Whether the head that is being told has nothing behind it: `receivedEnd` follows at once.
+    package internal(set) var endsWithHead = false
+    /// Whether the peer may have seen anything of it. A stream that ended before was not processed.
+    package internal(set) var isHeadSent = false
+    /// The stream whose peer sends what is written here: its window is given back as the bytes leave, so that a slow reader
+    /// slows its writer.
+    package var windowSource: HTTP2Stream?
+    /// So many bytes leave without that: they were written to another stream before, which gave their window back.
+    package var creditedBytes = 0
+    /// Written bytes that have left.
+    package private(set) var takenBytes = 0
     unowned let session: HTTP2Session
 
     /// In the session's list of open streams.
@@ -155,6 +166,12 @@ package final class HTTP2Stream {
     /// The library asks for body bytes of at most `capacity`.
     func read(into buffer: UnsafeMutablePointer<UInt8>, capacity: Int, flags: UnsafeMutablePointer<UInt32>) -> Int {
         let count = outgoing.take(into: buffer, capacity)
+        takenBytes += count
+        if let windowSource, count > 0 {
+            let credited = min(creditedBytes, count)
+            creditedBytes -= credited
+            windowSource.consume(count - credited)
+        }
         if outgoing.count == 0 && isLocalEnded {
             flags.pointee |= NGHTTP2_DATA_FLAG_EOF.rawValue
             if let trailers {
@@ -176,6 +193,7 @@ package final class HTTP2Stream {
 
     func becomeClosed() {
         isClosed = true
+        windowSource = nil
         outgoing.clear()
         incoming = nil
     }

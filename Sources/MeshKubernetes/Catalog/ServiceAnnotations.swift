@@ -21,6 +21,8 @@ package enum ServiceAnnotations {
             service.retry.count = try number(name, value, 0...10)
         case MeshAnnotation.retryStatuses:
             service.retry.statuses = try statuses(name, value)
+        case MeshAnnotation.retryGRPCStatuses:
+            service.retry.grpcStatuses = try grpcStatuses(name, value)
         case MeshAnnotation.retryTimeout:
             service.retry.perTryTimeoutMilliseconds = try number(name, value, 1...3_600_000)
         case MeshAnnotation.requestTimeout:
@@ -42,9 +44,9 @@ package enum ServiceAnnotations {
     }
 
     private static let known = [
-        MeshAnnotation.retryCount, MeshAnnotation.retryStatuses, MeshAnnotation.retryTimeout,
-        MeshAnnotation.requestTimeout,
-        MeshAnnotation.connectTimeout, MeshAnnotation.loadBalancing,
+        MeshAnnotation.retryCount, MeshAnnotation.retryStatuses, MeshAnnotation.retryGRPCStatuses,
+        MeshAnnotation.retryTimeout, MeshAnnotation.requestTimeout, MeshAnnotation.connectTimeout,
+        MeshAnnotation.loadBalancing,
     ].joined(separator: ", ")
 
     private static func number(_ name: String, _ value: String, _ range: ClosedRange<Int>) throws(AnnotationProblem)
@@ -68,6 +70,25 @@ package enum ServiceAnnotations {
                     expected: "at most 32 statuses from 400 to 599 with commas between them, such as 503,504")
             }
             statuses.insert(status)
+        }
+        return statuses
+    }
+
+    /// The statuses after which another try can make sense, by their names in gRPC.
+    private static let retriableGRPCStatuses: [(name: String, code: UInt8)] = [
+        ("cancelled", 1), ("deadline-exceeded", 4), ("resource-exhausted", 8), ("aborted", 10), ("internal", 13),
+        ("unavailable", 14),
+    ]
+
+    private static func grpcStatuses(_ name: String, _ value: String) throws(AnnotationProblem) -> Set<UInt8> {
+        var statuses: Set<UInt8> = []
+        for part in value.split(separator: ",", omittingEmptySubsequences: false) {
+            let word = part.filter { $0 != " " }
+            guard let known = retriableGRPCStatuses.first(where: { $0.name == word }) else {
+                let names = retriableGRPCStatuses.map(\.name).joined(separator: ", ")
+                throw AnnotationProblem(name: name, value: value, expected: "some of \(names) with commas between them")
+            }
+            statuses.insert(known.code)
         }
         return statuses
     }

@@ -25,6 +25,7 @@ package enum MeshAnnotation {
     // On a Service.
     package static let retryCount = "apus.dev/retry-count"
     package static let retryStatuses = "apus.dev/retry-statuses"
+    package static let retryGRPCStatuses = "apus.dev/retry-grpc-statuses"
     package static let retryTimeout = "apus.dev/retry-timeout-ms"
     package static let requestTimeout = "apus.dev/request-timeout-ms"
     package static let connectTimeout = "apus.dev/connect-timeout-ms"

@@ -33,6 +33,7 @@ package struct StaticConfiguration: Decodable, Sendable {
         package var endpoints: [Endpoint]
         package var retries: Int?
         package var retryStatuses: [Int]?
+        package var retryGRPCStatuses: [UInt8]?
         package var requestTimeoutMilliseconds: Int?
         package var connectTimeoutMilliseconds: Int?
         package var loadBalancing: String?
@@ -68,8 +69,8 @@ package struct StaticConfiguration: Decodable, Sendable {
         "outbound.*": ["listen", "destination"],
         "inbound.*": ["listen", "destination"],
         "services.*": [
-            "name", "addresses", "ports", "endpoints", "retries", "retryStatuses", "requestTimeoutMilliseconds",
-            "connectTimeoutMilliseconds", "loadBalancing",
+            "name", "addresses", "ports", "endpoints", "retries", "retryStatuses", "retryGRPCStatuses",
+            "requestTimeoutMilliseconds", "connectTimeoutMilliseconds", "loadBalancing",
         ],
         "services.*.ports.*": ["port", "protocol"],
         "services.*.endpoints.*": ["address", "identity"],
@@ -153,6 +154,7 @@ package struct StaticConfiguration: Decodable, Sendable {
         }
         service.retry.count = entry.retries ?? service.retry.count
         service.retry.statuses = Set(entry.retryStatuses ?? [])
+        service.retry.grpcStatuses = Set(entry.retryGRPCStatuses ?? [])
         service.requestTimeoutMilliseconds = entry.requestTimeoutMilliseconds
         service.connectTimeoutMilliseconds = entry.connectTimeoutMilliseconds ?? service.connectTimeoutMilliseconds
         service.loadBalancing = try choice(entry.loadBalancing, "\(field).loadBalancing", default: .peakEWMA)

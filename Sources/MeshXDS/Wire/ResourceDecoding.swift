@@ -91,6 +91,7 @@ package enum ResourceDecoding {
         try checkCount(message.addresses.count, "addresses")
         try checkCount(message.ports.count, "ports")
         try checkCount(message.retry.statuses.count, "retry.statuses")
+        try checkCount(message.retry.grpcStatuses.count, "retry.grpc_statuses")
         for address in message.addresses { service.addresses.append(try decode(address, "addresses")) }
         for entry in message.ports {
             service.ports.append(
@@ -105,8 +106,15 @@ package enum ResourceDecoding {
             }
             statuses.insert(Int(status))
         }
+        var grpcStatuses: Set<UInt8> = []
+        for status in message.retry.grpcStatuses {
+            guard (1...16).contains(status) else {
+                throw InvalidResource("retry.grpc_statuses \(status) is not the gRPC status of a failure (1 to 16)")
+            }
+            grpcStatuses.insert(UInt8(status))
+        }
         service.retry = RetryPolicy(
-            count: Int(message.retry.count), statuses: statuses,
+            count: Int(message.retry.count), statuses: statuses, grpcStatuses: grpcStatuses,
             perTryTimeoutMilliseconds: message.retry.hasPerTryTimeoutMilliseconds
                 ? Int(message.retry.perTryTimeoutMilliseconds) : nil)
         service.requestTimeoutMilliseconds =

@@ -65,6 +65,7 @@ package enum ResourceEncoding {
             $0.retry = .with {
                 $0.count = UInt32(clamping: service.retry.count)
                 $0.statuses = service.retry.statuses.sorted().map { UInt32(clamping: $0) }
+                $0.grpcStatuses = service.retry.grpcStatuses.sorted().map { UInt32($0) }
                 if let timeout = service.retry.perTryTimeoutMilliseconds {
                     $0.perTryTimeoutMilliseconds = UInt32(clamping: timeout)
                 }
