@@ -79,6 +79,59 @@ package nonisolated enum Apus_V1_ApplicationProtocol: SwiftProtobuf.Enum, Swift.
 
 }
 
+/// What a port turned out to speak where nothing declares it. UNSPECIFIED: nobody has found out.
+package nonisolated enum Apus_V1_LearnedProtocol: SwiftProtobuf.Enum, Swift.CaseIterable {
+  package typealias RawValue = Int
+  case unspecified // = 0
+  case http1 // = 1
+  case http2 // = 2
+  case tls // = 3
+
+  /// The client's bytes first.
+  case opaque // = 4
+  case serverFirst // = 5
+  case UNRECOGNIZED(Int)
+
+  package init() {
+    self = .unspecified
+  }
+
+  package init?(rawValue: Int) {
+    switch rawValue {
+    case 0: self = .unspecified
+    case 1: self = .http1
+    case 2: self = .http2
+    case 3: self = .tls
+    case 4: self = .opaque
+    case 5: self = .serverFirst
+    default: self = .UNRECOGNIZED(rawValue)
+    }
+  }
+
+  package var rawValue: Int {
+    switch self {
+    case .unspecified: return 0
+    case .http1: return 1
+    case .http2: return 2
+    case .tls: return 3
+    case .opaque: return 4
+    case .serverFirst: return 5
+    case .UNRECOGNIZED(let i): return i
+    }
+  }
+
+  // The compiler won't synthesize support with the UNRECOGNIZED case.
+  package static let allCases: [Apus_V1_LearnedProtocol] = [
+    .unspecified,
+    .http1,
+    .http2,
+    .tls,
+    .opaque,
+    .serverFirst,
+  ]
+
+}
+
 package nonisolated enum Apus_V1_LoadBalancing: SwiftProtobuf.Enum, Swift.CaseIterable {
   package typealias RawValue = Int
   case unspecified // = 0
@@ -195,6 +248,20 @@ package nonisolated enum Apus_V1_UnknownDestinationPolicy: SwiftProtobuf.Enum, S
     .deny,
   ]
 
+}
+
+package nonisolated struct Apus_V1_LearnedPort: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var port: UInt32 = 0
+
+  package var `protocol`: Apus_V1_LearnedProtocol = .unspecified
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
 }
 
 /// A namespace and a name within it.
@@ -344,6 +411,9 @@ package nonisolated struct Apus_V1_Service: Sendable {
 
     package var declaredProtocol: Apus_V1_ApplicationProtocol = .unspecified
 
+    /// What most of the endpoints' sidecars found out.
+    package var learnedProtocol: Apus_V1_LearnedProtocol = .unspecified
+
     package var unknownFields = SwiftProtobuf.UnknownStorage()
 
     package init() {}
@@ -489,6 +559,9 @@ package nonisolated struct Apus_V1_Workload: Sendable {
 
   package var skippedInboundPorts: [UInt32] = []
 
+  /// What the pod's own sidecar found out; in a Destination only.
+  package var learnedPorts: [Apus_V1_LearnedPort] = []
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated struct Port: Sendable {
@@ -512,31 +585,40 @@ package nonisolated struct Apus_V1_Workload: Sendable {
 }
 
 /// What a sidecar must know of its own pod.
-package nonisolated struct Apus_V1_Self: Sendable {
+package nonisolated struct Apus_V1_Self: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
   package var workload: Apus_V1_Workload {
-    get {_workload ?? Apus_V1_Workload()}
-    set {_workload = newValue}
+    get {_storage._workload ?? Apus_V1_Workload()}
+    set {_uniqueStorage()._workload = newValue}
   }
   /// Returns true if `workload` has been explicitly set.
-  package var hasWorkload: Bool {self._workload != nil}
+  package var hasWorkload: Bool {_storage._workload != nil}
   /// Clears the value of `workload`. Subsequent reads from it will return its default value.
-  package mutating func clearWorkload() {self._workload = nil}
+  package mutating func clearWorkload() {_uniqueStorage()._workload = nil}
 
-  package var trustDomain: String = String()
+  package var trustDomain: String {
+    get {_storage._trustDomain}
+    set {_uniqueStorage()._trustDomain = newValue}
+  }
 
-  package var plaintext: Apus_V1_PlaintextPolicy = .unspecified
+  package var plaintext: Apus_V1_PlaintextPolicy {
+    get {_storage._plaintext}
+    set {_uniqueStorage()._plaintext = newValue}
+  }
 
-  package var unknownDestinations: Apus_V1_UnknownDestinationPolicy = .unspecified
+  package var unknownDestinations: Apus_V1_UnknownDestinationPolicy {
+    get {_storage._unknownDestinations}
+    set {_uniqueStorage()._unknownDestinations = newValue}
+  }
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 
-  fileprivate var _workload: Apus_V1_Workload? = nil
+  fileprivate var _storage = _StorageClass.defaultInstance
 }
 
 /// The roots that verify the identities of a trust domain.
@@ -563,6 +645,10 @@ nonisolated extension Apus_V1_ApplicationProtocol: SwiftProtobuf._ProtoNameProvi
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0APPLICATION_PROTOCOL_UNSPECIFIED\0\u{1}APPLICATION_PROTOCOL_HTTP1\0\u{1}APPLICATION_PROTOCOL_HTTP2\0\u{1}APPLICATION_PROTOCOL_GRPC\0\u{1}APPLICATION_PROTOCOL_TLS\0\u{1}APPLICATION_PROTOCOL_OPAQUE\0")
 }
 
+nonisolated extension Apus_V1_LearnedProtocol: SwiftProtobuf._ProtoNameProviding {
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0LEARNED_PROTOCOL_UNSPECIFIED\0\u{1}LEARNED_PROTOCOL_HTTP1\0\u{1}LEARNED_PROTOCOL_HTTP2\0\u{1}LEARNED_PROTOCOL_TLS\0\u{1}LEARNED_PROTOCOL_OPAQUE\0\u{1}LEARNED_PROTOCOL_SERVER_FIRST\0")
+}
+
 nonisolated extension Apus_V1_LoadBalancing: SwiftProtobuf._ProtoNameProviding {
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0LOAD_BALANCING_UNSPECIFIED\0\u{1}LOAD_BALANCING_PEAK_EWMA\0\u{1}LOAD_BALANCING_ROUND_ROBIN\0\u{1}LOAD_BALANCING_RANDOM\0")
 }
@@ -573,6 +659,41 @@ nonisolated extension Apus_V1_PlaintextPolicy: SwiftProtobuf._ProtoNameProviding
 
 nonisolated extension Apus_V1_UnknownDestinationPolicy: SwiftProtobuf._ProtoNameProviding {
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0UNKNOWN_DESTINATION_POLICY_UNSPECIFIED\0\u{1}UNKNOWN_DESTINATION_POLICY_ALLOW\0\u{1}UNKNOWN_DESTINATION_POLICY_DENY\0")
+}
+
+nonisolated extension Apus_V1_LearnedPort: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".LearnedPort"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}port\0\u{1}protocol\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.port) }()
+      case 2: try { try decoder.decodeSingularEnumField(value: &self.`protocol`) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.port != 0 {
+      try visitor.visitSingularUInt32Field(value: self.port, fieldNumber: 1)
+    }
+    if self.`protocol` != .unspecified {
+      try visitor.visitSingularEnumField(value: self.`protocol`, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Apus_V1_LearnedPort, rhs: Apus_V1_LearnedPort) -> Bool {
+    if lhs.port != rhs.port {return false}
+    if lhs.`protocol` != rhs.`protocol` {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
 }
 
 nonisolated extension Apus_V1_ObjectName: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
@@ -818,7 +939,7 @@ nonisolated extension Apus_V1_Service: SwiftProtobuf.Message, SwiftProtobuf._Mes
 
 nonisolated extension Apus_V1_Service.Port: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = Apus_V1_Service.protoMessageName + ".Port"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}port\0\u{1}name\0\u{3}declared_protocol\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}port\0\u{1}name\0\u{3}declared_protocol\0\u{3}learned_protocol\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -829,6 +950,7 @@ nonisolated extension Apus_V1_Service.Port: SwiftProtobuf.Message, SwiftProtobuf
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.port) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.name) }()
       case 3: try { try decoder.decodeSingularEnumField(value: &self.declaredProtocol) }()
+      case 4: try { try decoder.decodeSingularEnumField(value: &self.learnedProtocol) }()
       default: break
       }
     }
@@ -844,6 +966,9 @@ nonisolated extension Apus_V1_Service.Port: SwiftProtobuf.Message, SwiftProtobuf
     if self.declaredProtocol != .unspecified {
       try visitor.visitSingularEnumField(value: self.declaredProtocol, fieldNumber: 3)
     }
+    if self.learnedProtocol != .unspecified {
+      try visitor.visitSingularEnumField(value: self.learnedProtocol, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -851,6 +976,7 @@ nonisolated extension Apus_V1_Service.Port: SwiftProtobuf.Message, SwiftProtobuf
     if lhs.port != rhs.port {return false}
     if lhs.name != rhs.name {return false}
     if lhs.declaredProtocol != rhs.declaredProtocol {return false}
+    if lhs.learnedProtocol != rhs.learnedProtocol {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1040,7 +1166,7 @@ nonisolated extension Apus_V1_Endpoint.TargetPort: SwiftProtobuf.Message, SwiftP
 
 nonisolated extension Apus_V1_Workload: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Workload"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pod\0\u{1}addresses\0\u{1}identity\0\u{3}is_meshed\0\u{1}owner\0\u{1}app\0\u{1}version\0\u{1}node\0\u{1}ports\0\u{1}service\0\u{3}skipped_inbound_ports\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pod\0\u{1}addresses\0\u{1}identity\0\u{3}is_meshed\0\u{1}owner\0\u{1}app\0\u{1}version\0\u{1}node\0\u{1}ports\0\u{1}service\0\u{3}skipped_inbound_ports\0\u{3}learned_ports\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1059,6 +1185,7 @@ nonisolated extension Apus_V1_Workload: SwiftProtobuf.Message, SwiftProtobuf._Me
       case 9: try { try decoder.decodeRepeatedMessageField(value: &self.ports) }()
       case 10: try { try decoder.decodeSingularMessageField(value: &self._service) }()
       case 11: try { try decoder.decodeRepeatedUInt32Field(value: &self.skippedInboundPorts) }()
+      case 12: try { try decoder.decodeRepeatedMessageField(value: &self.learnedPorts) }()
       default: break
       }
     }
@@ -1102,6 +1229,9 @@ nonisolated extension Apus_V1_Workload: SwiftProtobuf.Message, SwiftProtobuf._Me
     if !self.skippedInboundPorts.isEmpty {
       try visitor.visitPackedUInt32Field(value: self.skippedInboundPorts, fieldNumber: 11)
     }
+    if !self.learnedPorts.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.learnedPorts, fieldNumber: 12)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1117,6 +1247,7 @@ nonisolated extension Apus_V1_Workload: SwiftProtobuf.Message, SwiftProtobuf._Me
     if lhs.ports != rhs.ports {return false}
     if lhs._service != rhs._service {return false}
     if lhs.skippedInboundPorts != rhs.skippedInboundPorts {return false}
+    if lhs.learnedPorts != rhs.learnedPorts {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1161,46 +1292,88 @@ nonisolated extension Apus_V1_Self: SwiftProtobuf.Message, SwiftProtobuf._Messag
   package static let protoMessageName: String = _protobuf_package + ".Self"
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}workload\0\u{3}trust_domain\0\u{1}plaintext\0\u{3}unknown_destinations\0")
 
+  fileprivate class _StorageClass {
+    var _workload: Apus_V1_Workload? = nil
+    var _trustDomain: String = String()
+    var _plaintext: Apus_V1_PlaintextPolicy = .unspecified
+    var _unknownDestinations: Apus_V1_UnknownDestinationPolicy = .unspecified
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _workload = source._workload
+      _trustDomain = source._trustDomain
+      _plaintext = source._plaintext
+      _unknownDestinations = source._unknownDestinations
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
+
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularMessageField(value: &self._workload) }()
-      case 2: try { try decoder.decodeSingularStringField(value: &self.trustDomain) }()
-      case 3: try { try decoder.decodeSingularEnumField(value: &self.plaintext) }()
-      case 4: try { try decoder.decodeSingularEnumField(value: &self.unknownDestinations) }()
-      default: break
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularMessageField(value: &_storage._workload) }()
+        case 2: try { try decoder.decodeSingularStringField(value: &_storage._trustDomain) }()
+        case 3: try { try decoder.decodeSingularEnumField(value: &_storage._plaintext) }()
+        case 4: try { try decoder.decodeSingularEnumField(value: &_storage._unknownDestinations) }()
+        default: break
+        }
       }
     }
   }
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
-    try { if let v = self._workload {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
-    } }()
-    if !self.trustDomain.isEmpty {
-      try visitor.visitSingularStringField(value: self.trustDomain, fieldNumber: 2)
-    }
-    if self.plaintext != .unspecified {
-      try visitor.visitSingularEnumField(value: self.plaintext, fieldNumber: 3)
-    }
-    if self.unknownDestinations != .unspecified {
-      try visitor.visitSingularEnumField(value: self.unknownDestinations, fieldNumber: 4)
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      try { if let v = _storage._workload {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+      } }()
+      if !_storage._trustDomain.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._trustDomain, fieldNumber: 2)
+      }
+      if _storage._plaintext != .unspecified {
+        try visitor.visitSingularEnumField(value: _storage._plaintext, fieldNumber: 3)
+      }
+      if _storage._unknownDestinations != .unspecified {
+        try visitor.visitSingularEnumField(value: _storage._unknownDestinations, fieldNumber: 4)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: Apus_V1_Self, rhs: Apus_V1_Self) -> Bool {
-    if lhs._workload != rhs._workload {return false}
-    if lhs.trustDomain != rhs.trustDomain {return false}
-    if lhs.plaintext != rhs.plaintext {return false}
-    if lhs.unknownDestinations != rhs.unknownDestinations {return false}
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._workload != rhs_storage._workload {return false}
+        if _storage._trustDomain != rhs_storage._trustDomain {return false}
+        if _storage._plaintext != rhs_storage._plaintext {return false}
+        if _storage._unknownDestinations != rhs_storage._unknownDestinations {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -111,6 +111,9 @@ package nonisolated struct Apus_V1_TelemetryReport: Sendable {
   /// Resources refused since the last report.
   package var refusedResources: [Apus_V1_RefusedResource] = []
 
+  /// What the sidecar has found out of its own pod's ports, all of it; 64 at most.
+  package var learnedPorts: [Apus_V1_LearnedPort] = []
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -414,7 +417,7 @@ nonisolated extension Apus_V1_ReportSummary: SwiftProtobuf.Message, SwiftProtobu
 
 nonisolated extension Apus_V1_TelemetryReport: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".TelemetryReport"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pod\0\u{3}sidecar_version\0\u{3}certificate_not_after_unix_seconds\0\u{3}discovery_version\0\u{3}interval_milliseconds\0\u{1}edges\0\u{1}ejections\0\u{3}refused_resources\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pod\0\u{3}sidecar_version\0\u{3}certificate_not_after_unix_seconds\0\u{3}discovery_version\0\u{3}interval_milliseconds\0\u{1}edges\0\u{1}ejections\0\u{3}refused_resources\0\u{3}learned_ports\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -430,6 +433,7 @@ nonisolated extension Apus_V1_TelemetryReport: SwiftProtobuf.Message, SwiftProto
       case 6: try { try decoder.decodeRepeatedMessageField(value: &self.edges) }()
       case 7: try { try decoder.decodeRepeatedMessageField(value: &self.ejections) }()
       case 8: try { try decoder.decodeRepeatedMessageField(value: &self.refusedResources) }()
+      case 9: try { try decoder.decodeRepeatedMessageField(value: &self.learnedPorts) }()
       default: break
       }
     }
@@ -464,6 +468,9 @@ nonisolated extension Apus_V1_TelemetryReport: SwiftProtobuf.Message, SwiftProto
     if !self.refusedResources.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.refusedResources, fieldNumber: 8)
     }
+    if !self.learnedPorts.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.learnedPorts, fieldNumber: 9)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -476,6 +483,7 @@ nonisolated extension Apus_V1_TelemetryReport: SwiftProtobuf.Message, SwiftProto
     if lhs.edges != rhs.edges {return false}
     if lhs.ejections != rhs.ejections {return false}
     if lhs.refusedResources != rhs.refusedResources {return false}
+    if lhs.learnedPorts != rhs.learnedPorts {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

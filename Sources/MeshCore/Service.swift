@@ -49,6 +49,14 @@ package enum ApplicationProtocol: String, Sendable, Hashable, CaseIterable {
         self = known
     }
 
+    /// HTTP of any version: its client speaks first, and a sidecar relays it request by request.
+    package var isHTTP: Bool {
+        switch self {
+        case .http1, .http2, .grpc: true
+        case .tls, .opaque: false
+        }
+    }
+
     private init?(word: String) {
         switch word {
         case "http", "http1", "kubernetes.io/ws", "ws": self = .http1

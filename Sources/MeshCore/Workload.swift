@@ -17,6 +17,8 @@ package struct Workload: Sendable, Hashable {
     package var node: String
     /// What its ports speak, as far as the services that select it or its container ports declare it.
     package var ports: [UInt16: ApplicationProtocol]
+    /// What its sidecar found out of ports that nobody declares; told to those who dial the pod by its own address.
+    package var learnedPorts: [UInt16: LearnedProtocol]
     /// The service that selects it, when exactly one does: whom to name in metrics when it is dialled by its own address.
     package var service: ObjectName?
     /// Inbound ports that bypass its sidecar: dialled in plaintext.
@@ -25,7 +27,8 @@ package struct Workload: Sendable, Hashable {
     package init(
         pod: ObjectName, addresses: [IPAddress], identity: SPIFFEID? = nil, isMeshed: Bool = false, owner: String = "",
         app: String = "", version: String = "", node: String = "", ports: [UInt16: ApplicationProtocol] = [:],
-        service: ObjectName? = nil, skippedInboundPorts: Set<UInt16> = []
+        learnedPorts: [UInt16: LearnedProtocol] = [:], service: ObjectName? = nil,
+        skippedInboundPorts: Set<UInt16> = []
     ) {
         self.pod = pod
         self.addresses = addresses
@@ -36,6 +39,7 @@ package struct Workload: Sendable, Hashable {
         self.version = version
         self.node = node
         self.ports = ports
+        self.learnedPorts = learnedPorts
         self.service = service
         self.skippedInboundPorts = skippedInboundPorts
     }

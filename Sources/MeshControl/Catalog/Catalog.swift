@@ -12,6 +12,9 @@ package struct Catalog: Sendable {
     package private(set) var workloads: [ObjectName: Workload] = [:]
     package private(set) var endpointCount = 0
 
+    /// What pods' own sidecars found out of ports that nobody declares; gone with the pod.
+    private var learnedByPod: [ObjectName: [UInt16: LearnedProtocol]] = [:]
+    private var servicesByEndpoint: [IPAddress: [ObjectName]] = [:]
     private var endpointsByService: [ObjectName: [IPAddress: Endpoint]] = [:]
     /// Who claims a service address. There is one, but for the moment in which an address passes from one service to
     /// another.
@@ -50,11 +53,38 @@ package struct Catalog: Sendable {
             }
             return .unknown
         }
-        if let name = workloadsByAddress[address.ip]?.last, let workload = workloads[name] {
+        if let name = workloadsByAddress[address.ip]?.last, var workload = workloads[name] {
+            workload.learnedPorts = learnedByPod[name]?.filter { workload.ports[$0.key] == nil } ?? [:]
             return .workload(workload)
         }
         return .unknown
     }
+
+    /// A service with what was learned of its ports: what most of its endpoints' own sidecars say, one voice each. Nobody
+    /// is heard about another's pod, and where as many say otherwise nothing is told.
+    package func serviceAsLearned(_ name: ObjectName) -> Service? {
+        guard var service = services[name] else { return nil }
+        for index in service.ports.indices where service.ports[index].declaredProtocol == nil {
+            service.ports[index].learnedProtocol = learned(of: name, port: service.ports[index].port)
+        }
+        return service
+    }
+
+    private func learned(of service: ObjectName, port: UInt16) -> LearnedProtocol? {
+        guard !learnedByPod.isEmpty else { return nil }
+        var voices: [LearnedProtocol: Int] = [:]
+        for endpoint in (endpointsByService[service] ?? [:]).values {
+            guard let pod = endpoint.workload?.pod, let target = endpoint.targetPorts[port],
+                let said = learnedByPod[pod]?[target]
+            else { continue }
+            voices[said, default: 0] += 1
+        }
+        guard let loudest = voices.max(by: { $0.value < $1.value }) else { return nil }
+        return 2 * loudest.value > voices.values.reduce(0, +) ? loudest.key : nil
+    }
+
+    /// What a pod's sidecar has found out by now.
+    package func learnedPorts(of pod: ObjectName) -> [UInt16: LearnedProtocol] { learnedByPod[pod] ?? [:] }
 
     /// Ordered by address, so that every reader sees the same order.
     package func endpoints(of service: ObjectName) -> [Endpoint] {
@@ -94,6 +124,14 @@ package struct Catalog: Sendable {
         }
     }
 
+    /// Takes what a pod's own sidecar says of its ports, all of it; of a pod that is not known nothing is kept.
+    package mutating func learn(_ ports: [UInt16: LearnedProtocol], of pod: ObjectName) -> [Change] {
+        guard let workload = workloads[pod], (learnedByPod[pod] ?? [:]) != ports else { return [] }
+        learnedByPod[pod] = ports.isEmpty ? nil : ports
+        let services = Set(workload.addresses.flatMap { servicesByEndpoint[$0] ?? [] })
+        return services.map(Change.service) + workload.addresses.map(Change.address)
+    }
+
     private mutating func setService(_ service: Service) -> [Change] {
         let old = services.updateValue(service, forKey: service.name)
         guard old != service else { return [] }
@@ -121,13 +159,18 @@ package struct Catalog: Sendable {
 
     private mutating func setEndpoint(_ endpoint: Endpoint) -> [Change] {
         let old = endpointsByService[endpoint.service, default: [:]].updateValue(endpoint, forKey: endpoint.address)
-        if old == nil { endpointCount += 1 }
+        if old == nil {
+            endpointCount += 1
+            servicesByEndpoint[endpoint.address, default: []].append(endpoint.service)
+        }
         return old == endpoint ? [] : [.endpoint(service: endpoint.service, address: endpoint.address)]
     }
 
     private mutating func removeEndpoint(service: ObjectName, address: IPAddress) -> [Change] {
         guard endpointsByService[service]?.removeValue(forKey: address) != nil else { return [] }
         endpointCount -= 1
+        servicesByEndpoint[address]?.removeAll { $0 == service }
+        if servicesByEndpoint[address]?.isEmpty == true { servicesByEndpoint[address] = nil }
         if endpointsByService[service]?.isEmpty == true { endpointsByService[service] = nil }
         return [.endpoint(service: service, address: address)]
     }
@@ -145,6 +188,7 @@ package struct Catalog: Sendable {
 
     private mutating func removeWorkload(_ name: ObjectName) -> [Change] {
         guard let old = workloads.removeValue(forKey: name) else { return [] }
+        learnedByPod[name] = nil
         for address in Set(old.addresses) { release(address, of: name) }
         return Set(old.addresses).map(Change.address) + [.configuration(pod: name)]
     }

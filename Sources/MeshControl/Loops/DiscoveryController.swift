@@ -157,7 +157,7 @@ final class DiscoveryController {
 extension DiscoveryController: DiscoverySource {
     var isSynchronized: Bool { catalog.isSynchronized }
     func destination(for address: SocketAddress) -> Destination { catalog.destination(for: address) }
-    func service(_ name: ObjectName) -> Service? { catalog.services[name] }
+    func service(_ name: ObjectName) -> Service? { catalog.serviceAsLearned(name) }
     func endpoints(of service: ObjectName) -> [Endpoint] { catalog.endpoints(of: service) }
     func configuration(of pod: ObjectName) -> SidecarConfiguration? { catalog.configuration(of: pod) }
     func trustBundles() -> [TrustBundle] { bundles }
@@ -202,7 +202,17 @@ extension DiscoveryController: DiscoveryServerDelegate, TelemetryReceiver {
 }
 
 extension DiscoveryController {
-    func received(_ report: TelemetryReport, identity: SPIFFEID) { listeners.reported(report) }
+    func received(_ report: TelemetryReport, identity: SPIFFEID) {
+        learn(report, identity)
+        listeners.reported(report)
+    }
+
+    /// A sidecar is heard about its own pod alone, and only once the catalog has confirmed whose it is.
+    private func learn(_ report: TelemetryReport, _ identity: SPIFFEID) {
+        guard let workload = catalog.workloads[report.pod], mismatch(workload, identity) == nil else { return }
+        let arrived = UInt64(clamping: MonotonicTime.now().nanoseconds)
+        for change in catalog.learn(report.learnedPorts, of: report.pod) { announce(change, arrived) }
+    }
 
     func reporterDisconnected(_ pod: ObjectName) { listeners.reporterDisconnected(pod) }
 }

@@ -12,6 +12,7 @@ package final class MetricsRegistry {
     }
 
     private let limits: Limits
+    package var serverNames = ServerNameMetrics()
     private var edges: [EdgeLabels: EdgeMetrics] = [:]
     private var dirty: [EdgeMetrics] = []
     private var seriesCount = 0
@@ -48,6 +49,7 @@ package final class MetricsRegistry {
     /// Drops edges that have been idle for ten minutes. To be called about once a minute; `now` is monotonic.
     package func sweep(nowNanoseconds now: Int64) {
         nowNanoseconds = now
+        serverNames.sweep(nowNanoseconds: now)
         for (labels, edge) in edges {
             if edge.isTouched {
                 edge.isTouched = false
@@ -75,7 +77,9 @@ package final class MetricsRegistry {
     package func snapshot() -> MetricsSnapshot {
         var all = edges.values.map(\.snapshot)
         if isOverflowUsed { all.append(overflowEdge.snapshot) }
-        return MetricsSnapshot(edges: all, overflowed: overflowed, dropped: dropped)
+        return MetricsSnapshot(
+            edges: all, overflowed: overflowed, dropped: dropped, serverNames: serverNames.snapshot,
+            serverNamesOverflowed: serverNames.overflowed)
     }
 
     // MARK: - For cells

@@ -37,11 +37,19 @@ package struct MetricsSnapshot: Sendable {
     package var edges: [EdgeSnapshot]
     package var overflowed: UInt64
     package var dropped: UInt64
+    /// TLS of applications' own, by the name asked for.
+    package var serverNames: [ServerNameMetrics.Key: StreamCounts]
+    package var serverNamesOverflowed: UInt64
 
-    package init(edges: [EdgeSnapshot] = [], overflowed: UInt64 = 0, dropped: UInt64 = 0) {
+    package init(
+        edges: [EdgeSnapshot] = [], overflowed: UInt64 = 0, dropped: UInt64 = 0,
+        serverNames: [ServerNameMetrics.Key: StreamCounts] = [:], serverNamesOverflowed: UInt64 = 0
+    ) {
         self.edges = edges
         self.overflowed = overflowed
         self.dropped = dropped
+        self.serverNames = serverNames
+        self.serverNamesOverflowed = serverNamesOverflowed
     }
 
     /// The sums over several loops.
@@ -51,6 +59,8 @@ package struct MetricsSnapshot: Sendable {
         for snapshot in snapshots {
             merged.overflowed &+= snapshot.overflowed
             merged.dropped &+= snapshot.dropped
+            merged.serverNamesOverflowed &+= snapshot.serverNamesOverflowed
+            for (key, counts) in snapshot.serverNames { merged.serverNames[key, default: StreamCounts()].add(counts) }
             for edge in snapshot.edges {
                 if let position = positions[edge.labels] {
                     merged.edges[position].merge(edge.series)
@@ -86,6 +96,7 @@ package struct MetricsSnapshot: Sendable {
                 }
             }
         }
+        ServerNameMetrics.write(serverNames, overflowed: serverNamesOverflowed, into: &text)
         text.begin("apus_metrics_overflow_total", .counter, "Records counted in the series overflow for lack of room.")
         text.sample(PrometheusText.Labels(), overflowed)
         text.begin("apus_metrics_edges_dropped_total", .counter, "Edges forgotten after ten minutes without traffic.")

@@ -18,12 +18,14 @@ package struct TelemetryReport: Sendable, Hashable {
     package var ejections: [EjectionReport]
     /// Resources refused since the last report.
     package var refusals: [ResourceRefusal]
+    /// What the sidecar has found out of its own pod's ports, all of it.
+    package var learnedPorts: [UInt16: LearnedProtocol]
 
     package init(
         pod: ObjectName, sidecarVersion: String = "", certificateNotAfterUnixSeconds: Int64 = 0,
         discoveryVersion: String = "",
         intervalMilliseconds: Int = 1000, edges: [EdgeDelta] = [], ejections: [EjectionReport] = [],
-        refusals: [ResourceRefusal] = []
+        refusals: [ResourceRefusal] = [], learnedPorts: [UInt16: LearnedProtocol] = [:]
     ) {
         self.pod = pod
         self.sidecarVersion = sidecarVersion
@@ -33,12 +35,14 @@ package struct TelemetryReport: Sendable, Hashable {
         self.edges = edges
         self.ejections = ejections
         self.refusals = refusals
+        self.learnedPorts = learnedPorts
     }
 
     /// Edges of one report; what exceeds it waits for the next (sender) or is dropped and counted (receiver).
     package static let edgeLimit = 4096
     package static let ejectionLimit = 1024
     package static let refusalLimit = 64
+    package static let learnedPortLimit = 64
 }
 
 /// What was counted on one edge since the report before.

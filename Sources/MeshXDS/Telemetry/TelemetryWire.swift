@@ -28,6 +28,8 @@ package enum TelemetryWire {
                 }
             }
             $0.refusedResources = report.refusals.prefix(TelemetryReport.refusalLimit).map { encode($0) }
+            $0.learnedPorts = Array(
+                ResourceEncoding.encode(report.learnedPorts).prefix(TelemetryReport.learnedPortLimit))
         }
     }
 
@@ -130,6 +132,9 @@ package enum TelemetryWire {
             ResourceRefusal(
                 type: text($0.type), name: text($0.name), version: text($0.version), reason: text($0.reason))
         }
+        dropped += max(0, message.learnedPorts.count - TelemetryReport.learnedPortLimit)
+        report.learnedPorts = try ResourceDecoding.decode(
+            message.learnedPorts.prefix(TelemetryReport.learnedPortLimit), "learned_ports")
         return Decoded(report: report, dropped: dropped)
     }
 

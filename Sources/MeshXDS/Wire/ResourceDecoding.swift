@@ -66,6 +66,29 @@ package enum ResourceDecoding {
         }
     }
 
+    /// One that this program does not know is as good as none: it is a hint.
+    package static func decode(_ value: Apus_V1_LearnedProtocol) -> LearnedProtocol? {
+        switch value {
+        case .unspecified, .UNRECOGNIZED: nil
+        case .http1: .http1
+        case .http2: .http2
+        case .tls: .tls
+        case .opaque: .opaque
+        case .serverFirst: .serverFirst
+        }
+    }
+
+    package static func decode(
+        _ ports: some Sequence<Apus_V1_LearnedPort>, _ field: String
+    ) throws(InvalidResource) -> [UInt16: LearnedProtocol] {
+        var learned: [UInt16: LearnedProtocol] = [:]
+        for entry in ports {
+            let port = try port(entry.port, "\(field).port")
+            if let known = decode(entry.protocol) { learned[port] = known }
+        }
+        return learned
+    }
+
     private static func checkCount(_ count: Int, _ field: String) throws(InvalidResource) {
         guard count <= listLimit else {
             throw InvalidResource("\(field) has \(count) entries, \(listLimit) are permitted")
@@ -97,7 +120,8 @@ package enum ResourceDecoding {
             service.ports.append(
                 ServicePort(
                     port: try port(entry.port, "ports.port"), name: entry.name,
-                    declaredProtocol: try decode(entry.declaredProtocol, "ports.declared_protocol")))
+                    declaredProtocol: try decode(entry.declaredProtocol, "ports.declared_protocol"),
+                    learnedProtocol: decode(entry.learnedProtocol)))
         }
         var statuses: Set<Int> = []
         for status in message.retry.statuses {
@@ -171,6 +195,8 @@ package enum ResourceDecoding {
             guard let applicationProtocol = try decode(entry.protocol, "\(field).ports.protocol") else { continue }
             workload.ports[port] = applicationProtocol
         }
+        try checkCount(message.learnedPorts.count, "\(field).learned_ports")
+        workload.learnedPorts = try decode(message.learnedPorts, "\(field).learned_ports")
         for port in message.skippedInboundPorts {
             workload.skippedInboundPorts.insert(try self.port(port, "\(field).skipped_inbound_ports"))
         }

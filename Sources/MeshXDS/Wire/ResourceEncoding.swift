@@ -35,6 +35,26 @@ package enum ResourceEncoding {
         }
     }
 
+    package static func encode(_ value: LearnedProtocol?) -> Apus_V1_LearnedProtocol {
+        switch value {
+        case nil: .unspecified
+        case .http1: .http1
+        case .http2: .http2
+        case .tls: .tls
+        case .opaque: .opaque
+        case .serverFirst: .serverFirst
+        }
+    }
+
+    package static func encode(_ ports: [UInt16: LearnedProtocol]) -> [Apus_V1_LearnedPort] {
+        ports.sorted { $0.key < $1.key }.map { port, learned in
+            .with {
+                $0.port = UInt32(port)
+                $0.protocol = encode(learned)
+            }
+        }
+    }
+
     package static func encode(_ destination: Destination) -> Apus_V1_Destination {
         .with {
             switch destination {
@@ -60,6 +80,7 @@ package enum ResourceEncoding {
                     $0.port = UInt32(port.port)
                     $0.name = port.name
                     $0.declaredProtocol = encode(port.declaredProtocol)
+                    $0.learnedProtocol = encode(port.learnedProtocol)
                 }
             }
             $0.retry = .with {
@@ -116,6 +137,7 @@ package enum ResourceEncoding {
             }
             if let service = workload.service { $0.service = encode(service) }
             $0.skippedInboundPorts = workload.skippedInboundPorts.sorted().map { UInt32($0) }
+            $0.learnedPorts = encode(workload.learnedPorts)
         }
     }
 
