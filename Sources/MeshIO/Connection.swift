@@ -63,6 +63,10 @@ package final class Connection {
     var hasFinished = false
     /// The socket refused a write; what the peer had sent before is still read.
     var hasWriteFailed = false
+    /// The peer's FIN has been read.
+    var hasPeerFinished = false
+    /// As it was when the peer reset the connection.
+    var finalTransmission: Transmission?
     /// `opened` is being told while early bytes wait: what is written meanwhile queues behind them.
     var isHoldingWrites = false
     var isAttending = false

@@ -34,6 +34,7 @@ extension Connection {
     /// Gives up the descriptor now and has `closed` told from the loop.
     func finish(_ cause: CloseCause) {
         guard !isClosed else { return }
+        if cause == .reset, session == nil { finalTransmission = transmission }
         phase = .closed
         release()
         pendingCause = cause

@@ -90,6 +90,7 @@ extension Connection {
     }
 
     func receivedEnd() {
+        hasPeerFinished = true
         if hasWriteFailed {
             finish(.reset)
         } else if let session {

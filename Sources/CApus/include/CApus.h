@@ -54,6 +54,10 @@ long apus_send_two(int descriptor, const void *first, size_t first_count, const 
 int apus_original_destination(int descriptor, int is_ipv6, void *address);
 /// With a linger time of zero close() sends an RST instead of a FIN.
 void apus_reset_on_close(int descriptor);
+/// How many bytes TCP has sent, and how many of them the peer's kernel has acknowledged.
+int apus_transmission(int descriptor, uint64_t *transmitted, uint64_t *acknowledged);
+/// Whether the peer has finished and all it sent has been read.
+int apus_has_ended(int descriptor);
 
 // Moving bytes between descriptors inside the kernel.
 

@@ -11,13 +11,13 @@ package struct BodyScanner: Sendable {
         case invalid(HTTP1Error, count: Int)
     }
 
-    private enum State {
+    enum State {
         case done, data, chunkSize, chunkData, chunkEnd, trailers, untilClose
     }
 
-    private var state: State
+    private(set) var state: State
     /// Of the body, or of the chunk.
-    private var remaining: UInt64 = 0
+    private(set) var remaining: UInt64 = 0
     private var extensionBytes = 0
     private var trailerBytes = 0
     private var trailerFields = 0
@@ -58,6 +58,12 @@ package struct BodyScanner: Sendable {
         }
     }
 
+    /// Like `scan` within the chunked coding, but no further than to where the data of a chunk begins.
+    mutating func scanToChunkData(_ bytes: UnsafeRawBufferPointer) -> Step {
+        guard let base = bytes.baseAddress else { return .more(count: 0) }
+        return scanChunked(base, bytes.count, stopsAtData: true)
+    }
+
     @inline(__always)
     private mutating func take(_ available: Int) -> Int {
         let count = remaining < UInt64(available) ? Int(truncatingIfNeeded: remaining) : available
@@ -65,7 +71,8 @@ package struct BodyScanner: Sendable {
         return count
     }
 
-    private mutating func scanChunked(_ base: UnsafeRawPointer, _ count: Int) -> Step {
+    @inline(__always)
+    private mutating func scanChunked(_ base: UnsafeRawPointer, _ count: Int, stopsAtData: Bool = false) -> Step {
         var position = 0
         while position < count {
             switch state {
@@ -88,6 +95,7 @@ package struct BodyScanner: Sendable {
                 case .invalid(let error): return .invalid(error, count: position)
                 case .end(let end): position = end
                 }
+                if stopsAtData, state == .chunkData { return .more(count: position) }
             case .trailers:
                 switch trailerLine(base, position, count) {
                 case .incomplete: return .more(count: position)

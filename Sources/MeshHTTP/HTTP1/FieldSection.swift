@@ -20,7 +20,11 @@ struct FieldSection: Sendable {
     private(set) var hasUpgradeOption = false
     /// Whether a Connection field names a field that is not dropped anyway.
     private(set) var connectionNamesOthers = false
+    /// TE lists `trailers`; and it is one line of nothing else, which can pass as it is.
+    private(set) var teHasTrailers = false
     private(set) var teIsTrailers = false
+    /// How long the sender keeps an idle connection, by the parameter `timeout` of Keep-Alive; -1 when it does not say.
+    private(set) var keepAliveSeconds: Int32 = -1
     private(set) var expectsContinue = false
     private(set) var upgradeIsHTTP2 = false
     /// The offset of the first field line, and of the empty line.
@@ -109,6 +113,11 @@ struct FieldSection: Sendable {
             return noteConnection(base, line, limits)
         case .te:
             teIsTrailers = !repeated && base.hasWord("trailers", from: line.valueStart, to: line.valueEnd)
+            if !teHasTrailers {
+                teHasTrailers = base.hasListElement("trailers", from: line.valueStart, to: line.valueEnd)
+            }
+        case .keepAlive:
+            if !isRequest { noteKeepAlive(base, line) }
         case .expect:
             guard isRequest else { return nil }
             guard base.hasWord("100-continue", from: line.valueStart, to: line.valueEnd) else {
@@ -144,6 +153,22 @@ struct FieldSection: Sendable {
         guard total <= UInt64(Int64.max) else { return .invalidContentLength }
         contentLength = total
         return nil
+    }
+
+    /// `timeout=N` (RFC 2068 §19.7.1.1, still sent by Apache, Node and Jetty); what is not a plain number says nothing.
+    private mutating func noteKeepAlive(_ base: UnsafeRawPointer, _ line: FieldLine) {
+        var elements = ListElements(base, line.valueStart, line.valueEnd)
+        while let element = elements.next() {
+            let (from, to) = (element.lowerBound, element.upperBound)
+            guard to &- from > 8, base.hasWord("timeout=", from: from, to: from &+ 8) else { continue }
+            var seconds: Int32 = 0
+            for offset in (from &+ 8)..<to {
+                let digit = base.load(fromByteOffset: offset, as: UInt8.self) &- 0x30
+                guard digit <= 9 else { return }
+                seconds = min(seconds &* 10 &+ Int32(digit), 100_000_000)
+            }
+            keepAliveSeconds = seconds
+        }
     }
 
     private mutating func noteConnection(

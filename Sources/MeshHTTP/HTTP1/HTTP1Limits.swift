@@ -1,7 +1,7 @@
 /// What an HTTP/1 message may measure. Each limit that is passed is a refusal with a code of its own.
 package struct HTTP1Limits: Sendable, Equatable {
     /// From the first byte of the start line to the end of the empty line.
-    package var headBytes = 64 * 1024
+    package var headBytes = 60 * 1024
     /// The request target (RFC 9112 §3.2).
     package var targetBytes = 16 * 1024
     /// Field lines in a head, and again in a trailer section.

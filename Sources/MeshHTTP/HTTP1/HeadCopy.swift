@@ -19,7 +19,8 @@ extension RequestHead {
     /// whole field lines, each with its CRLF. `bytes` are those the head was parsed from.
     ///
     /// Answers the bytes needed. When that is more than `output` holds, nothing was written that counts: the caller gives
-    /// more room and calls again. At most `length + appending.count + 32` bytes are needed.
+    /// more room and calls again. Host is replaced where `authority` says so. At most
+    /// `length + authority.count + appending.count + 64` bytes are needed.
     package func copy(
         from bytes: UnsafeRawBufferPointer, to output: UnsafeMutableRawBufferPointer, edit: HeadEdit = HeadEdit(),
         appending: UnsafeRawBufferPointer = UnsafeRawBufferPointer(start: nil, count: 0)
@@ -27,13 +28,17 @@ extension RequestHead {
         guard let base = bytes.baseAddress, length <= bytes.count else { return 0 }
         var edit = edit
         edit.keepsUpgrade = edit.keepsUpgrade && wantsUpgrade
+        if replacesHost { edit.dropping.insert(.host) }
         return HeadCopier(base: base, fields: fields, output: output)
-            .copy(from: start, versionDigit: versionDigit, edit: edit, appending: appending)
+            .copy(
+                from: start, versionDigit: versionDigit, edit: edit, host: replacesHost ? authority : nil,
+                acceptsTrailers: fields.teHasTrailers && version == .http11, appending: appending)
     }
 }
 
 extension ResponseHead {
-    /// Like `RequestHead.copy`. The Content-Length of a 1xx or 204, which must have none (RFC 9110 §8.6), is dropped too.
+    /// Like `RequestHead.copy`. The Content-Length of a 1xx or 204, which must have none (RFC 9110 §8.6), is dropped too, and what
+    /// would frame the answer that opens a tunnel (§9.3.6).
     package func copy(
         from bytes: UnsafeRawBufferPointer, to output: UnsafeMutableRawBufferPointer, edit: HeadEdit = HeadEdit(),
         appending: UnsafeRawBufferPointer = UnsafeRawBufferPointer(start: nil, count: 0)
@@ -41,9 +46,12 @@ extension ResponseHead {
         guard let base = bytes.baseAddress, length <= bytes.count else { return 0 }
         var edit = edit
         edit.keepsUpgrade = edit.keepsUpgrade && status == 101
-        if status < 200 || status == 204 { edit.dropping.insert(HeaderSet(.contentLength)) }
+        if status < 200 || status == 204 { edit.dropping.insert(.contentLength) }
+        if framing == .upgrade, status != 101 { edit.dropping.formUnion([.contentLength, .chunkedCoding]) }
         return HeadCopier(base: base, fields: fields, output: output)
-            .copy(from: 0, versionDigit: versionDigit, edit: edit, appending: appending)
+            .copy(
+                from: 0, versionDigit: versionDigit, edit: edit, host: nil, acceptsTrailers: false,
+                appending: appending)
     }
 }
 
@@ -62,10 +70,13 @@ private struct HeadCopier {
         self.output = output
     }
 
-    consuming func copy(from start: Int, versionDigit: Int, edit: HeadEdit, appending: UnsafeRawBufferPointer) -> Int {
+    consuming func copy(
+        from start: Int, versionDigit: Int, edit: HeadEdit, host: ByteRange?, acceptsTrailers: Bool,
+        appending: UnsafeRawBufferPointer
+    ) -> Int {
         var dropping = edit.dropping.union(.hopByHop)
         if edit.keepsUpgrade { dropping.remove(HeaderSet(.upgrade)) }
-        if fields.teIsTrailers { dropping.remove(HeaderSet(.te)) }
+        if acceptsTrailers, fields.teIsTrailers { dropping.remove(HeaderSet(.te)) }
         runStart = start
         if fields.present.isDisjoint(with: dropping) && !fields.connectionNamesOthers {
             // Nothing to leave out: one run.
@@ -80,6 +91,15 @@ private struct HeadCopier {
         append(base + runStart, fields.emptyLine &- runStart)
         if let version = edit.version, versionDigit &- start < min(written, output.count) {
             output[versionDigit &- start] = 0x30 &+ version.rawValue
+        }
+        if let host {
+            append("Host: ")
+            append(base + host.lowerBound, Int(host.count))
+            append("\r\n")
+        }
+        // TE is the sender's own word to the next hop, so it is named in Connection (RFC 9110 §10.1.4).
+        if acceptsTrailers {
+            append(fields.teIsTrailers ? "Connection: TE\r\n" : "TE: trailers\r\nConnection: TE\r\n")
         }
         if edit.keepsUpgrade { append("Connection: upgrade\r\n") }
         if let extra = appending.baseAddress { append(extra, appending.count) }

@@ -4,7 +4,7 @@ package enum HeaderName: UInt8, Sendable, CaseIterable {
     case host, contentLength, traceparent, tracestate, userAgent, requestID, contentType, upgrade, retryAfter,
         apusReason
     // Those that are only recognised.
-    case connection, keepAlive, proxyConnection, te, transferEncoding, expect, http2Settings
+    case connection, keepAlive, proxyConnection, te, transferEncoding, expect, http2Settings, trailer
     case other
 
     /// How many of the first cases have a remembered value.
@@ -30,6 +30,7 @@ package enum HeaderName: UInt8, Sendable, CaseIterable {
         case (2, 0x74): if matches("te") { self = .te }
         case (4, 0x68): if matches("host") { self = .host }
         case (6, 0x65): if matches("expect") { self = .expect }
+        case (7, 0x74): if matches("trailer") { self = .trailer }
         case (7, 0x75): if matches("upgrade") { self = .upgrade }
         case (10, 0x63): if matches("connection") { self = .connection }
         case (10, 0x6b): if matches("keep-alive") { self = .keepAlive }
@@ -64,6 +65,9 @@ package struct HeaderSet: OptionSet, Sendable {
     package static let requestID = HeaderSet(.requestID)
     package static let expect = HeaderSet(.expect)
     package static let apusReason = HeaderSet(.apusReason)
+    /// What announces a chunked body and the trailers behind it: left out where its payload is passed on bare.
+    package static let chunkedCoding: HeaderSet = [HeaderSet(.transferEncoding), HeaderSet(.trailer)]
+    static let contentLength = HeaderSet(.contentLength)
 
     /// What concerns one connection only (RFC 9110 §7.6.1) and the cleartext upgrade to HTTP/2, which RFC 9113 §3.1 withdrew and
     /// which would carry requests past us. `Transfer-Encoding` is not here: the body passes in its coding.
@@ -73,10 +77,10 @@ package struct HeaderSet: OptionSet, Sendable {
     ]
     /// Fields whose lines are noted while parsing, so that dropping them needs no second walk.
     static let removable: HeaderSet = hopByHop.union([
-        .host, .traceparent, .tracestate, .requestID, .expect, .apusReason, HeaderSet(.contentLength),
+        .host, .traceparent, .tracestate, .requestID, .expect, .apusReason, .contentLength,
     ])
     /// Fields that a trailer section must not have (RFC 9110 §6.5.1): they would reframe or reroute the message.
     static let forbiddenInTrailers: HeaderSet = hopByHop.union([
-        .host, .expect, HeaderSet(.contentLength), HeaderSet(.transferEncoding),
+        .host, .expect, .contentLength, .chunkedCoding,
     ])
 }

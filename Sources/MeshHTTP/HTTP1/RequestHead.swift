@@ -57,8 +57,8 @@ package struct RequestHead: Sendable {
     package private(set) var path = ByteRange.empty
     /// From an absolute-form target, else CONNECT's target, else Host; nil in an HTTP/1.0 request without either.
     ///
-    /// RFC 9112 §3.2.2 lets an absolute form prevail over Host. As both pass on to servers that may disagree about it, a request where
-    /// they differ is refused (`hostDiffersFromTarget`).
+    /// An absolute form prevails over Host, which a copy writes anew when they differ (RFC 9112 §3.2.2). A CONNECT where they differ
+    /// is refused (`hostDiffersFromTarget`).
     package private(set) var authority: ByteRange?
     package private(set) var version = HTTPVersion.http11
     package private(set) var framing = BodyFraming.none
@@ -68,6 +68,8 @@ package struct RequestHead: Sendable {
     package private(set) var expectsContinue = false
     /// Whether an Upgrade passes on to the server. Not so for `h2c`, which is dropped with the other hop-by-hop fields.
     package private(set) var wantsUpgrade = false
+    /// Whether a copy has the target's host in the place of a Host that is missing or names another.
+    private(set) var replacesHost = false
     /// The bytes of the head, from the first one given (a skipped empty line included) to the end of the empty line.
     package private(set) var length = 0
     var fields = FieldSection()
@@ -86,6 +88,9 @@ package struct RequestHead: Sendable {
         if version == .http10 { traits.insert(.http10) }
         return traits
     }
+
+    /// Whether a copy has no Host unless one is given to it: an HTTP/1.0 request that names none at all.
+    package var lacksHost: Bool { authority == nil }
 
     /// The first value of a field, trimmed; only for the names with a remembered value.
     package func value(of name: HeaderName) -> ByteRange? { fields.value(of: name) }
@@ -141,14 +146,15 @@ package struct RequestHead: Sendable {
             if let authority {
                 let isHTTPS = base.load(fromByteOffset: target.lowerBound &+ 4, as: UInt8.self) | 0x20 == 0x73
                 let defaultPort = method == .connect ? -1 : isHTTPS ? 443 : 80
-                guard Authority.areEqual(base, authority, host, defaultPort: defaultPort) else {
-                    return .hostDiffersFromTarget
-                }
+                replacesHost = !Authority.areEqual(base, authority, host, defaultPort: defaultPort)
+                if replacesHost, method == .connect { return .hostDiffersFromTarget }
             } else {
                 authority = host
             }
         } else if version == .http11 {
             return .missingHost
+        } else {
+            replacesHost = authority != nil
         }
 
         if version == .http11 {

@@ -22,6 +22,9 @@ package struct ResponseHead: Sendable {
 
     package func has(_ name: HeaderName) -> Bool { fields.present.contains(HeaderSet(name)) }
 
+    /// How long the server says that it keeps an idle connection; nil when it does not say.
+    package var keepAliveSeconds: Int? { fields.keepAliveSeconds < 0 ? nil : Int(fields.keepAliveSeconds) }
+
     /// Parses the head at the start of `bytes`; `request` is what the framing depends on. The answer does not depend on how the
     /// bytes were split.
     package static func parse(
@@ -59,15 +62,18 @@ package struct ResponseHead: Sendable {
     /// The length of the body by RFC 9112 §6.3.
     private mutating func settle(_ request: RequestTraits) -> HTTP1Error? {
         let lacksBody = status < 200 || status == 204
+        // A tunnel has no framing, whatever the fields say (RFC 9110 §9.3.6).
+        if request.contains(.connect) && (200..<300).contains(status) {
+            framing = .upgrade
+            return nil
+        }
         if fields.isChunked {
-            if version == .http10 || request.contains(.http10) { return .transferEncodingInHTTP10 }
+            if version == .http10 { return .transferEncodingInHTTP10 }
             if lacksBody { return .transferEncodingWithoutBody }
         }
         let mayPersist = version == .http11 ? !fields.hasClose : fields.hasKeepAlive && !fields.hasClose
         if status == 101 {
             guard request.contains(.upgrade) else { return .unrequestedUpgrade }
-            framing = .upgrade
-        } else if request.contains(.connect) && (200..<300).contains(status) {
             framing = .upgrade
         } else if lacksBody || status == 304 || request.contains(.head) {
             // A 1xx or 204 that claims a body might be followed by one: what comes next cannot be trusted.

@@ -26,6 +26,42 @@ import Testing
         #expect(scan(.chunked, "0\r\n\r\nGET") == .done(count: 5))
     }
 
+    @Test("The payload of chunks is the same wherever they are split, and nothing else passes")
+    func payload() {
+        let message = bytes("5;a=b\r\nhello\r\n0001\r\n,\r\n6\r\n world\r\n0\r\nX: y\r\n\r\nGET")
+        for split in 0...message.count {
+            var scanner = BodyScanner(.chunked)
+            var payload: [UInt8] = []
+            var held: [UInt8] = []
+            var isDone = false
+            for piece in [message[..<split], message[split...]] {
+                held += piece
+                let step = held.withUnsafeBytes { scanner.scanPayload($0) { payload += $0 } }
+                switch step {
+                case .more(let count): held.removeFirst(count)
+                case .done(let count):
+                    held.removeFirst(count)
+                    isDone = true
+                case .invalid(let error, _): Issue.record("\(error) when split at \(split)")
+                }
+                if isDone, piece.startIndex == 0 { held += message[split...] }
+                if isDone { break }
+            }
+            #expect(isDone)
+            #expect(String(decoding: payload, as: UTF8.self) == "hello, world")
+            #expect(String(decoding: held, as: UTF8.self) == "GET")
+        }
+    }
+
+    @Test("A payload that breaks off is told as broken")
+    func brokenPayload() {
+        var scanner = BodyScanner(.chunked)
+        var payload: [UInt8] = []
+        let step = bytes("3\r\nabcX").withUnsafeBytes { scanner.scanPayload($0) { payload += $0 } }
+        #expect(step == .invalid(.chunkEndMissing, count: 6))
+        #expect(payload == bytes("abc"))
+    }
+
     @Test("A length ends where it says, over any pieces")
     func length() {
         var scanner = BodyScanner(.length(10))

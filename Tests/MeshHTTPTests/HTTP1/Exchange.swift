@@ -81,7 +81,9 @@ func parse(_ message: [UInt8], as kind: MessageKind, limits: HTTP1Limits = .stan
                     authority \(text(head.authority)) \(head.version) \(head.framing) keepAlive \(head.keepAlive) \
                     continue \(head.expectsContinue) upgrade \(head.wantsUpgrade) agent \(text(head.value(of: .userAgent)))
                     """
-                let copied = copy(head.length + 64) { head.copy(from: raw, to: $0, edit: HeadEdit(keepsUpgrade: true)) }
+                let copied = copy(2 * head.length + 96) {
+                    head.copy(from: raw, to: $0, edit: HeadEdit(keepsUpgrade: true))
+                }
                 return .complete(
                     ParsedHead(text: description, copy: copied, framing: head.framing, length: head.length))
             }
@@ -94,7 +96,9 @@ func parse(_ message: [UInt8], as kind: MessageKind, limits: HTTP1Limits = .stan
                     \(head.version) \(head.status) \(text(head.reasonPhrase)) \(head.framing) keepAlive \(head.keepAlive) \
                     type \(text(head.value(of: .contentType)))
                     """
-                let copied = copy(head.length + 64) { head.copy(from: raw, to: $0, edit: HeadEdit(keepsUpgrade: true)) }
+                let copied = copy(2 * head.length + 96) {
+                    head.copy(from: raw, to: $0, edit: HeadEdit(keepsUpgrade: true))
+                }
                 return .complete(
                     ParsedHead(text: description, copy: copied, framing: head.framing, length: head.length))
             }

@@ -56,14 +56,47 @@ import Testing
                 == "GET / HTTP/1.1\r\n" + String(repeating: "X: y\r\n", count: 20) + "Host: a\r\n\r\n")
     }
 
-    @Test("TE passes only as exactly `trailers`")
-    func te() {
-        func fields(_ te: String) -> String {
-            copyRequest("GET / HTTP/1.1\r\nHost: a\r\nConnection: TE\r\n\(te)\r\n\r\n")
-        }
-        #expect(fields("TE: Trailers") == "GET / HTTP/1.1\r\nHost: a\r\nTE: Trailers\r\n\r\n")
-        #expect(fields("TE: trailers, deflate") == "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        #expect(fields("TE: trailers\r\nTE: gzip") == "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    @Test(
+        "Of TE only `trailers` passes, and Connection names it to the next hop",
+        arguments: [
+            ("TE: Trailers", "TE: Trailers\r\nConnection: TE\r\n"),
+            ("TE: trailers, deflate;q=0.5", "TE: trailers\r\nConnection: TE\r\n"),
+            ("TE: gzip\r\nTE: trailers", "TE: trailers\r\nConnection: TE\r\n"), ("TE: gzip", ""), ("TE:", ""),
+        ])
+    func te(received: String, passed: String) {
+        #expect(
+            copyRequest("GET / HTTP/1.1\r\nHost: a\r\nConnection: TE\r\n\(received)\r\n\r\n")
+                == "GET / HTTP/1.1\r\nHost: a\r\n\(passed)\r\n")
+        #expect(
+            copyRequest("GET / HTTP/1.0\r\nHost: a\r\nTE: trailers\r\n\r\n") == "GET / HTTP/1.0\r\nHost: a\r\n\r\n",
+            "trailers are not for HTTP/1.0")
+    }
+
+    @Test(
+        "An absolute target names the Host",
+        arguments: [
+            ("GET http://a/x HTTP/1.1\r\nHost: b\r\nA: 1", "GET http://a/x HTTP/1.1\r\nA: 1\r\nHost: a"),
+            ("GET http://a:81/ HTTP/1.1\r\nHost: a", "GET http://a:81/ HTTP/1.1\r\nHost: a:81"),
+            ("GET http://A:80/ HTTP/1.1\r\nHost: a", "GET http://A:80/ HTTP/1.1\r\nHost: a"),
+            ("GET https://[::1]:443/ HTTP/1.1\r\nHost: [::1]", "GET https://[::1]:443/ HTTP/1.1\r\nHost: [::1]"),
+            ("GET http://a/ HTTP/1.0\r\nA: 1", "GET http://a/ HTTP/1.0\r\nA: 1\r\nHost: a"),
+            ("CONNECT a:443 HTTP/1.0", "CONNECT a:443 HTTP/1.0\r\nHost: a:443"),
+            ("GET / HTTP/1.0", "GET / HTTP/1.0"),
+        ])
+    func host(received: String, passed: String) {
+        #expect(copyRequest(received + "\r\n\r\n") == passed + "\r\n\r\n")
+    }
+
+    @Test("What opens a tunnel is passed without a framing")
+    func tunnel() {
+        #expect(
+            copyResponse(
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nA: b\r\n\r\n", traits: .connect)
+                == "HTTP/1.1 200 OK\r\nA: b\r\n\r\n")
+        #expect(
+            copyResponse(
+                "HTTP/1.1 204 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x\r\n\r\n", traits: .connect)
+                == "HTTP/1.1 204 OK\r\n\r\n")
     }
 
     @Test("An upgrade passes when asked to, except to cleartext HTTP/2")

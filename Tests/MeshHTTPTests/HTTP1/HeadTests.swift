@@ -46,6 +46,23 @@ import Testing
         #expect(receive(bytes(message.text), as: .response(message.traits)) == .invalid(message.error))
     }
 
+    @Test(
+        "How long a server keeps an idle connection is read from its Keep-Alive",
+        arguments: [
+            ("timeout=5, max=100", 5), ("max=3,Timeout=0", 0), ("timeout=99999999999999999999", 100_000_000),
+            ("timeout=", nil),
+            ("timeout=5s", nil), ("timeout=-1", nil), ("timeout = 5", nil), ("max=5", nil), ("", nil),
+        ])
+    func keepAlive(value: String, seconds: Int?) {
+        bytes("HTTP/1.1 200 OK\r\nKeep-Alive: \(value)\r\n\r\n").withUnsafeBytes {
+            guard case .complete(let head) = ResponseHead.parse($0, answering: []) else {
+                Issue.record("does not parse")
+                return
+            }
+            #expect(head.keepAliveSeconds == seconds)
+        }
+    }
+
     @Test("Wherever a message is split, the answer is the same")
     func splits() {
         var messages: [([UInt8], MessageKind)] = []
