@@ -128,6 +128,7 @@ package final class Agent: @unchecked Sendable {
             case .success(let addresses):
                 self.channel.addresses = addresses
                 self.keeper.addresses = addresses
+                self.plane.apply([.controlAddresses(addresses.map(\.ip))])
             case .failure(let failure):
                 self.logger.warning("\(failure)")
                 // Nothing is known yet: the next try comes soon. Otherwise what was known stays.

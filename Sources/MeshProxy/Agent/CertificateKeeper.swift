@@ -75,7 +75,7 @@ final class CertificateKeeper: TimerTarget {
 
     private func evaluate() {
         guard !isAsking else { return }
-        guard var schedule else { return ask() }
+        guard let schedule else { return ask() }
         switch schedule.decide(now: CertificateKeeper.now) {
         case .renewNow: ask()
         case .wait(let milliseconds): timer.arm(afterMilliseconds: milliseconds)

@@ -12,6 +12,7 @@ final class TelemetryReporter: TimerTarget {
     private let client: TelemetryClient
     private let describe: () -> TelemetryReport
     private lazy var timer = LoopTimer(loop: loop, target: self)
+    /// When the last report that was sent ended; the next one tells of the time since.
     private var takenAt: MonotonicTime
     private var isTaking = false
     /// Edges over the limit of one report wait here for the next.
@@ -57,12 +58,14 @@ final class TelemetryReporter: TimerTarget {
         }
         var report = describe()
         report.intervalMilliseconds = max(1, Int(loop.now.nanoseconds(since: takenAt) / 1_000_000))
-        takenAt = loop.now
         report.edges = Array(waiting.prefix(TelemetryReport.edgeLimit))
         report.ejections = Array(
             Set(telemetry.flatMap { $0.ejections.map(TelemetryReporter.ejection) }).prefix(
                 TelemetryReport.ejectionLimit))
-        if client.send(report) { waiting.removeFirst(report.edges.count) }
+        report.learnedPorts = TelemetryReporter.merged(telemetry.map(\.learnedPorts))
+        guard client.send(report) else { return }
+        waiting.removeFirst(report.edges.count)
+        takenAt = loop.now
     }
 
     private static func delta(_ report: EdgeReport) -> EdgeDelta {
@@ -82,6 +85,13 @@ final class TelemetryReporter: TimerTarget {
             retries: report.streams.retries, connectionsOpened: report.streams.connectionsOpened,
             connectionsClosed: report.streams.connectionsClosed, connectionsFailed: report.streams.connectionsFailed,
             bytesSent: report.streams.sentBytes, bytesReceived: report.streams.receivedBytes)
+    }
+
+    /// What loops that saw different things agree on: of a port on which they do not, nothing is told.
+    static func merged(_ learned: [[UInt16: LearnedProtocol]]) -> [UInt16: LearnedProtocol] {
+        var memories: [UInt16: ProtocolMemory] = [:]
+        for (port, seen) in learned.joined() { memories[port, default: ProtocolMemory()].observe(seen) }
+        return memories.compactMapValues { $0.contradictions == 0 ? $0.learned : nil }
     }
 
     private static func peer(_ labels: EdgePeerLabels) -> EdgePeer {

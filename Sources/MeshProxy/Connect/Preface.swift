@@ -12,13 +12,18 @@ package struct Preface: Sendable, Equatable {
     package enum InnerProtocol: String, Sendable {
         case http1
         case http2
+        /// TLS of the application's own.
+        case tls
         case opaque
+        /// The client is silent: whichever side speaks first decides.
+        case undecided
 
         package init(_ proto: ApplicationProtocol) {
             switch proto {
             case .http1: self = .http1
             case .http2, .grpc: self = .http2
-            case .tls, .opaque: self = .opaque
+            case .tls: self = .tls
+            case .opaque: self = .opaque
             }
         }
     }
@@ -95,7 +100,7 @@ package struct Preface: Sendable, Equatable {
             switch tag {
             case 1:
                 guard let known = InnerProtocol(rawValue: text) else {
-                    return .malformed("inner protocol '\(text)'; http1, http2 or opaque was expected")
+                    return .malformed("inner protocol '\(text)'; http1, http2, tls, opaque or undecided was expected")
                 }
                 inner = known
             case 2: preface.owner = text

@@ -7,14 +7,16 @@ import MeshIdentity
 
 /// A connection that somebody has dialled in this pod, from its acceptance to the relay that carries it.
 ///
-/// The steps, in order: `accept`, `peek` (is it a sidecar of the mesh?), TLS and `identify`, `preface`, or `authorize` and `detect` for
-/// those who come without an identity, then `relay` to the application.
-final class InboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
+/// The steps, in order: `peek` (is it a sidecar of the mesh?), TLS and `identify`, `preface`, or `authorize` for those who come
+/// without an identity, then `detect` where it is not known what is spoken, then `relay` to the application.
+final class InboundConnection: ByteRelayOwner, TimerTarget, LoopMember {
     private enum Phase {
         case peeking
         case handshaking
         case preface(SPIFFEID)
-        case detecting
+        case detecting(Caller)
+        /// A relay has it that waits for either side to speak.
+        case dialledEarly(Caller)
         case done
     }
 
@@ -24,29 +26,14 @@ final class InboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
     private var phase = Phase.peeking
     /// The first wait of `peeking` is over.
     private var isLate = false
+    /// The caller has begun with something that does not tell enough yet; what it counts as if nothing follows.
+    private var beginning: ApplicationProtocol?
+    /// Taken for somebody without an identity because it was slow.
+    private var isLateSidecar = false
     private var timer: LoopTimer!
     var memberIndex = -1
 
-    static func accept(_ socket: AcceptedSocket, destination: SocketAddress?, on loop: ProxyLoop) {
-        guard let destination else {
-            loop.counters.notRedirected &+= 1
-            socket.close()
-            return
-        }
-        guard !loop.isOwnListener(destination) else {
-            loop.counters.loopsRefused &+= 1
-            socket.close()
-            return
-        }
-        guard loop.mayAccept else {
-            loop.counters.connectionsRefused &+= 1
-            socket.close()
-            return
-        }
-        InboundConnection(socket, destination, loop).peek()
-    }
-
-    private init(_ socket: AcceptedSocket, _ destination: SocketAddress, _ loop: ProxyLoop) {
+    init(_ socket: AcceptedSocket, _ destination: SocketAddress, _ loop: ProxyLoop) {
         self.loop = loop
         self.destination = destination
         connection = Connection(accepting: socket, loop: loop.eventLoop, delegate: nil)
@@ -59,7 +46,7 @@ final class InboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
 
     /// A sidecar sends its ClientHello at once. Under a permissive policy a caller that is silent for a moment may be waiting
     /// for the server's greeting; under a strict one it has until the handshake's deadline.
-    private func peek() {
+    func peek() {
         timer.arm(afterMilliseconds: ProxyLimits.sniffMilliseconds)
     }
 
@@ -80,9 +67,9 @@ final class InboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
             return 0
         case .preface(let identity):
             return readPreface(bytes, identity)
-        case .detecting:
-            return detect(bytes)
-        case .handshaking, .done:
+        case .detecting(let caller):
+            return detect(bytes, caller)
+        case .handshaking, .dialledEarly, .done:
             return 0
         }
     }
@@ -138,12 +125,19 @@ final class InboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
             case .http1:
                 return length + startHTTP(caller, UnsafeRawBufferPointer(rebasing: bytes[length...]))
             case .http2:
-                relay(caller, .http2)
-            case .opaque:
+                return length + startHTTP2(caller, UnsafeRawBufferPointer(rebasing: bytes[length...]))
+            case .opaque where !isDeclaredHTTP:
                 relay(caller, .opaque)
+            case .tls, .opaque, .undecided:
+                look(caller, hasBegun: bytes.count > length)
             }
             return length
         }
+    }
+
+    /// Then a caller's word that it sends bytes is not taken for it.
+    private var isDeclaredHTTP: Bool {
+        loop.localProtocol(destination.port)?.isHTTP ?? false
     }
 
     // MARK: - Without an identity
@@ -152,18 +146,7 @@ final class InboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
         switch Authorizer.decide(caller, own: loop.snapshot.own) {
         case .allow:
             loop.counters.plaintextAccepted &+= 1
-            if caller == .otherTLS {
-                relay(loop.unknownCaller, .tls)
-                return
-            }
-            switch loop.localProtocol(destination.port) {
-            case .some(.http1), nil:
-                phase = .detecting
-                timer.arm(afterMilliseconds: ProxyLimits.sniffMilliseconds)
-                connection.deliverRetained()
-            case .some(let declared):
-                relay(loop.unknownCaller, declared)
-            }
+            look(loop.unknownCaller, hasBegun: true)
         case .deny:
             loop.counters.plaintextRefused &+= 1
             end()
@@ -171,25 +154,74 @@ final class InboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
         }
     }
 
-    private func detect(_ bytes: UnsafeRawBufferPointer) -> Int {
-        switch ProtocolDetector.detect(bytes) {
-        case .needsMore:
-            if bytes.count >= ProxyLimits.sniffBytes { relay(loop.unknownCaller, .opaque) }
+    // MARK: - Detect
+
+    /// Finds out what is spoken. The application is dialled at once: who calls has been silent for long enough, and it is near.
+    ///
+    /// - Parameter hasBegun: whether the caller has sent something that its connection will offer again.
+    private func look(_ caller: Caller, hasBegun: Bool) {
+        guard let target = loop.localTarget(destination) else { return refuseForRoom() }
+        switch target.detectionPlan {
+        case .settled(let declared):
+            relay(caller, declared)
+        case .look(let pause) where hasBegun || pause == nil:
+            phase = .detecting(caller)
+            timer.arm(afterMilliseconds: loop.configuration.deadlines.idleMilliseconds)
+            connection.deliverRetained()
+        case .look:
+            leave()
+            phase = .dialledEarly(caller)
+            ByteRelay.startUndecided(
+                loop: loop, downstream: connection, target: target, direction: .inbound, caller: caller, owner: self)
+        }
+    }
+
+    private func detect(_ bytes: UnsafeRawBufferPointer, _ caller: Caller) -> Int {
+        switch read(bytes) {
+        case .needsMore(let fallback):
+            if beginning == nil, !isDeclaredHTTP {
+                timer.arm(afterMilliseconds: ProxyLimits.sniffMilliseconds)
+            }
+            beginning = fallback
             return 0
-        case .found(.http1):
-            return startHTTP(loop.unknownCaller, bytes)
-        case .found(let found):
-            relay(loop.unknownCaller, found)
+        case .found(.http1, _):
+            return startHTTP(caller, bytes)
+        case .found(.http2, _):
+            return startHTTP2(caller, bytes)
+        case .found(let found, let serverName):
+            relay(caller, found, serverName)
             return 0
         }
+    }
+
+    private func read(_ bytes: UnsafeRawBufferPointer) -> FirstBytes {
+        .read(bytes, declared: loop.localProtocol(destination.port))
+    }
+
+    func clientBegan(_ bytes: UnsafeRawBufferPointer) -> ByteRelay.Beginning {
+        guard case .dialledEarly(let caller) = phase else { return .elsewhere }
+        if caller === loop.unknownCaller, ClientHello.inspect(bytes) == .mesh {
+            isLateSidecar = true
+            return .elsewhere
+        }
+        switch read(bytes) {
+        case .needsMore(let fallback): return .needsMore(else: fallback)
+        case .found(.http1, _), .found(.http2, _): return .elsewhere
+        case .found(let found, let serverName): return .bytes(found, serverName)
+        }
+    }
+
+    func takeBack() {
+        guard case .dialledEarly(let caller) = phase else { return }
+        phase = isLateSidecar ? .peeking : .detecting(caller)
+        loop.add(self)
     }
 
     // MARK: - Relay
 
     private func startHTTP(_ caller: Caller, _ bytes: UnsafeRawBufferPointer) -> Int {
         guard let target = loop.localTarget(destination) else {
-            end()
-            Refusal.start(loop: loop, connection: connection, error: .destinationQueueFull)
+            refuseForRoom()
             return 0
         }
         end()
@@ -199,19 +231,39 @@ final class InboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
         return bytes.isEmpty ? 0 : relay.received(connection, bytes)
     }
 
-    private func relay(_ caller: Caller, _ found: ApplicationProtocol) {
-        end()
+    private func startHTTP2(_ caller: Caller, _ bytes: UnsafeRawBufferPointer) -> Int {
         guard let target = loop.localTarget(destination) else {
-            connection.abort()
-            return
+            refuseForRoom()
+            return 0
         }
+        end()
+        return HTTP2Relay.start(
+            loop: loop, downstream: connection, direction: .inbound, destination: destination, target: target,
+            caller: caller, bytes: bytes)
+    }
+
+    private func relay(
+        _ caller: Caller, _ found: ApplicationProtocol, _ serverName: TLSServerName? = nil,
+        clientHasFinished: Bool = false
+    ) {
+        guard let target = loop.localTarget(destination) else { return refuseForRoom() }
+        end()
         ByteRelay.start(
             loop: loop, downstream: connection, target: target, direction: .inbound, caller: caller,
-            innerProtocol: found)
+            innerProtocol: found, serverName: serverName, clientHasFinished: clientHasFinished)
+    }
+
+    private func refuseForRoom() {
+        end()
+        Refusal.start(loop: loop, connection: connection, error: .destinationQueueFull)
     }
 
     private func end() {
         phase = .done
+        leave()
+    }
+
+    private func leave() {
         timer.cancel()
         loop.remove(self)
     }
@@ -224,7 +276,7 @@ final class InboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
             let mayBePlaintext = Authorizer.decide(.plaintext, own: loop.snapshot.own) == .allow
             if mayBePlaintext, connection.retainedBytes == 0 {
                 loop.counters.plaintextAccepted &+= 1
-                relay(loop.unknownCaller, .opaque)
+                look(loop.unknownCaller, hasBegun: false)
             } else if !isLate {
                 isLate = true
                 timer.arm(afterMilliseconds: ProxyLimits.handshakeMilliseconds)
@@ -233,22 +285,22 @@ final class InboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
                 end()
                 connection.abort()
             }
-        case .detecting:
-            relay(loop.unknownCaller, .opaque)
-        case .preface:
+        case .detecting(let caller) where beginning != nil && !isDeclaredHTTP:
+            relay(caller, beginning ?? .opaque, beginning == .tls ? .invalid : nil)
+        case .preface, .detecting:
             loop.counters.idleTimeouts &+= 1
             end()
             connection.close()
-        case .handshaking, .done:
+        case .handshaking, .dialledEarly, .done:
             break
         }
     }
 
     func readEnded(_ connection: Connection) {
         switch phase {
-        case .detecting where connection.retainedBytes > 0:
-            relay(loop.unknownCaller, .opaque)
-        case .done:
+        case .detecting(let caller) where connection.retainedBytes > 0:
+            relay(caller, beginning ?? .opaque, clientHasFinished: true)
+        case .dialledEarly, .done:
             break
         default:
             end()

@@ -19,10 +19,28 @@ final class Acceptor: ListenerDelegate {
     }
 
     func accepted(_ socket: AcceptedSocket, from listener: Listener) {
-        let destination = source.destination(of: socket)
+        guard let destination = admit(socket) else { return socket.close() }
         switch direction {
-        case .outbound: OutboundConnection.accept(socket, destination: destination, on: loop)
-        case .inbound: InboundConnection.accept(socket, destination: destination, on: loop)
+        case .outbound: OutboundConnection(socket, destination, loop).resolve()
+        case .inbound: InboundConnection(socket, destination, loop).peek()
         }
+    }
+
+    /// Where the connection was going; nil when it is refused. One that was not redirected, or whose destination is the sidecar
+    /// itself, would go round in a circle.
+    private func admit(_ socket: AcceptedSocket) -> SocketAddress? {
+        guard let destination = source.destination(of: socket) else {
+            loop.counters.notRedirected &+= 1
+            return nil
+        }
+        guard !loop.isOwnListener(destination) else {
+            loop.counters.loopsRefused &+= 1
+            return nil
+        }
+        guard loop.mayAccept else {
+            loop.counters.connectionsRefused &+= 1
+            return nil
+        }
+        return destination
     }
 }

@@ -46,9 +46,11 @@ package final class DataPlane: Sendable {
     package struct Deadlines: Sendable, Hashable {
         /// From the first byte of a request to the end of its head; then 408.
         package var headMilliseconds = 30_000
+        /// A pause within a request's body while nothing of the answer has come; then 408.
+        package var bodyMilliseconds = 60_000
         /// A client's connection without a request.
         package var idleMilliseconds = 300_000
-        /// A byte connection on which nothing moves.
+        /// A byte connection, or an exchange of HTTP/1, on which nothing moves.
         package var byteIdleMilliseconds = 3_600_000
         /// A caller's wait for the answer to an unknown destination.
         package var destinationMilliseconds = 2_000
@@ -201,6 +203,8 @@ package struct LoopTelemetry: Sendable {
     package let edges: [EdgeReport]
     /// Every ejection in force.
     package let ejections: [Ejection]
+    /// What the pod's own ports turned out to speak, where nothing is declared.
+    package let learnedPorts: [UInt16: LearnedProtocol]
 }
 
 /// An endpoint that a loop takes out of balancing.

@@ -11,13 +11,26 @@ package struct LoopCounters: Sendable, Equatable {
     package var invalidRequests: UInt64 = 0
     package var invalidResponses: UInt64 = 0
     package var headTimeouts: UInt64 = 0
+    package var bodyTimeouts: UInt64 = 0
+    package var bodiesTooLarge: UInt64 = 0
+    package var upgrades: UInt64 = 0
+    package var tunnels: UInt64 = 0
+    package var requestsUnread: UInt64 = 0
     package var idleTimeouts: UInt64 = 0
     package var byteConnections: UInt64 = 0
+    package var http2Connections: UInt64 = 0
+    package var http2Violations: UInt64 = 0
+    package var http2Floods: UInt64 = 0
     package var notRedirected: UInt64 = 0
     package var loopsRefused: UInt64 = 0
     package var connectionsRefused: UInt64 = 0
     package var waitingRefused: UInt64 = 0
     package var unresolvedDestinations: UInt64 = 0
+    package var unresolvedPassed: UInt64 = 0
+    package var unresolvedRefused: UInt64 = 0
+    package var dialledEarly: UInt64 = 0
+    package var dialledInVain: UInt64 = 0
+    package var learnedContradicted: UInt64 = 0
     package var unknownDenied: UInt64 = 0
     package var plaintextAccepted: UInt64 = 0
     package var plaintextRefused: UInt64 = 0
@@ -40,13 +53,32 @@ package struct LoopCounters: Sendable, Equatable {
             ("invalid_requests", "requests refused for their form", invalidRequests),
             ("invalid_responses", "responses refused for their form", invalidResponses),
             ("head_timeouts", "requests whose head took too long", headTimeouts),
+            ("body_timeouts", "requests whose body came to a halt", bodyTimeouts),
+            ("bodies_too_large", "requests refused because of their body's length", bodiesTooLarge),
+            ("upgrades", "connections that left HTTP by an upgrade", upgrades),
+            ("tunnels", "connections that left HTTP by CONNECT", tunnels),
+            ("requests_unread", "tries lost on a connection that its endpoint had just closed", requestsUnread),
             ("idle_timeouts", "connections closed because nothing moved", idleTimeouts),
             ("byte_connections", "connections relayed as bytes", byteConnections),
+            ("http2_connections", "HTTP/2 connections from clients", http2Connections),
+            ("http2_violations", "HTTP/2 connections ended because the peer broke the protocol", http2Violations),
+            ("http2_floods", "HTTP/2 connections ended because of a flood of control frames", http2Floods),
             ("not_redirected", "connections to the sidecar's own ports, refused", notRedirected),
             ("loops_refused", "connections that led back to the sidecar, refused", loopsRefused),
             ("connections_refused", "connections refused by a limit or by policy", connectionsRefused),
             ("waiting_refused", "connections for whose destination the queue had no room", waitingRefused),
             ("unresolved_destinations", "destinations that nobody answered for in time", unresolvedDestinations),
+            (
+                "unresolved_destinations_passed",
+                "unresolved destinations dialled in plaintext, as the policy for unknown ones allows", unresolvedPassed
+            ),
+            (
+                "unresolved_destinations_refused",
+                "unresolved destinations refused because they may be in the mesh, which is strict", unresolvedRefused
+            ),
+            ("dialled_early", "endpoints dialled before the client had spoken", dialledEarly),
+            ("dialled_in_vain", "such connections given up because the client spoke HTTP", dialledInVain),
+            ("learned_contradicted", "ports that spoke otherwise than was learned", learnedContradicted),
             ("unknown_destinations_denied", "connections to unknown destinations denied", unknownDenied),
             ("plaintext_accepted", "inbound connections without an identity, accepted", plaintextAccepted),
             ("plaintext_refused", "inbound connections without an identity, refused", plaintextRefused),
@@ -71,13 +103,26 @@ package struct LoopCounters: Sendable, Equatable {
         sum.invalidRequests &+= right.invalidRequests
         sum.invalidResponses &+= right.invalidResponses
         sum.headTimeouts &+= right.headTimeouts
+        sum.bodyTimeouts &+= right.bodyTimeouts
+        sum.bodiesTooLarge &+= right.bodiesTooLarge
+        sum.upgrades &+= right.upgrades
+        sum.tunnels &+= right.tunnels
+        sum.requestsUnread &+= right.requestsUnread
         sum.idleTimeouts &+= right.idleTimeouts
         sum.byteConnections &+= right.byteConnections
+        sum.http2Connections &+= right.http2Connections
+        sum.http2Violations &+= right.http2Violations
+        sum.http2Floods &+= right.http2Floods
         sum.notRedirected &+= right.notRedirected
         sum.loopsRefused &+= right.loopsRefused
         sum.connectionsRefused &+= right.connectionsRefused
         sum.waitingRefused &+= right.waitingRefused
         sum.unresolvedDestinations &+= right.unresolvedDestinations
+        sum.unresolvedPassed &+= right.unresolvedPassed
+        sum.unresolvedRefused &+= right.unresolvedRefused
+        sum.dialledEarly &+= right.dialledEarly
+        sum.dialledInVain &+= right.dialledInVain
+        sum.learnedContradicted &+= right.learnedContradicted
         sum.unknownDenied &+= right.unknownDenied
         sum.plaintextAccepted &+= right.plaintextAccepted
         sum.plaintextRefused &+= right.plaintextRefused

@@ -10,9 +10,12 @@ enum ProxyLimits {
     static let lingerMilliseconds = 2_000
     /// A request body that nobody wants any more is read this far before the connection is closed instead.
     static let discardBytes = 1024 * 1024
-    /// How long nothing may be heard before a connection's protocol counts as opaque: whoever waits for the server's
-    /// greeting waits no longer than this.
-    static let sniffMilliseconds = 50
+    /// How long a client may be silent, or stop in the middle of what would tell its protocol, until its bytes are relayed
+    /// whatever they are: with a connection to make besides, nobody waits 50 ms for a server's greeting.
+    static let sniffMilliseconds = 40
+    /// How long a client may be silent, where nothing is known of the port, until its endpoint is dialled: one that begins
+    /// itself has done so by then, and needs no connection made for the server's greeting.
+    static let dialEarlyMilliseconds = 5
     /// Bytes within which a protocol must have shown itself.
     static let sniffBytes = 8 * 1024
     /// Callers that wait for the answer to an unknown destination, on one loop.
@@ -33,10 +36,41 @@ enum ProxyLimits {
     /// Tries that fail because an idle connection turned out to be closed cost nobody anything, up to this many.
     static let silentRetries = 3
 
-    /// A head with what is added to it fits the loop's scratch buffer of 64 KiB.
-    static let http: HTTP1Limits = {
-        var limits = HTTP1Limits()
-        limits.headBytes = 60 * 1024
+    /// HTTP/2 requests that wait for a connection to one endpoint, on one loop.
+    static let http2Waiting = 1024
+    /// HTTP/2 connections of one loop to one endpoint; a second is made when the first carries all that its peer permits.
+    static let http2Connections = 16
+    /// How long the requests of an HTTP/2 connection that takes no more may still take.
+    static let http2GraceMilliseconds = 3_600_000
+    /// A server that wants the next try later than this (`grpc-retry-pushback-ms`) is not tried again.
+    static let retryPushbackMilliseconds = 10_000
+
+    /// An HTTP/2 connection from a client.
+    static let http2Downstream: HTTP2Limits = {
+        var limits = http2
+        limits.concurrentStreams = 512
+        limits.idleTimeoutMilliseconds = 3_600_000
         return limits
     }()
+
+    /// An HTTP/2 connection to an endpoint.
+    static let http2Upstream: HTTP2Limits = {
+        var limits = http2
+        limits.concurrentStreams = 1024
+        limits.idleTimeoutMilliseconds = 300_000
+        return limits
+    }()
+
+    /// A lost peer is found out by TCP, and some servers take PING for an attack: none is sent.
+    private static let http2: HTTP2Limits = {
+        var limits = HTTP2Limits()
+        limits.streamWindowBytes = 128 * 1024
+        limits.connectionWindowBytes = 1024 * 1024
+        limits.heldBytes = 8 * 1024 * 1024
+        limits.pingIntervalMilliseconds = 0
+        return limits
+    }()
+
+    /// A head with what is added to it fits the loop's scratch buffer of 64 KiB.
+    static let http = HTTP1Limits.standard
 }

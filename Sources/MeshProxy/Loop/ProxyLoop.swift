@@ -1,6 +1,7 @@
 import Logging
 import MeshAddress
 import MeshCore
+import MeshHTTP
 import MeshIO
 import MeshTelemetry
 
@@ -148,6 +149,9 @@ final class ProxyLoop: TimerTarget {
         snapshot.own?.unknownDestinations ?? .allow
     }
 
+    /// Before the control plane has said more it is taken to be.
+    var isStrict: Bool { snapshot.own?.plaintext != .permissive }
+
     func localProtocol(_ port: UInt16) -> ApplicationProtocol? {
         configuration.opaquePorts.contains(port) ? .opaque : snapshot.own?.workload.ports[port]
     }
@@ -226,6 +230,17 @@ final class ProxyLoop: TimerTarget {
         settleTimer.arm(afterMilliseconds: Int(Snapshot.settlingNanoseconds / 1_000_000))
     }
 
+    /// How an HTTP/2 connection ended, where that says something about its peer.
+    func countEnd(_ cause: HTTP2CloseCause) {
+        switch cause {
+        case .protocolViolation(let why):
+            counters.http2Violations &+= 1
+            log(.info, "ended an HTTP/2 connection: \(why)")
+        case .flood: counters.http2Floods &+= 1
+        default: break
+        }
+    }
+
     func countDenied(_ destination: SocketAddress) {
         counters.unknownDenied &+= 1
         log(.warning, "denied a connection to the unknown destination \(destination)")
@@ -240,7 +255,9 @@ final class ProxyLoop: TimerTarget {
     }
 
     /// Requests under way and byte connections that are open.
-    var inFlight: Int { requestsInFlight + members.reduce(0) { $0 + ($1 is ByteRelay ? 1 : 0) } }
+    var inFlight: Int {
+        requestsInFlight + members.reduce(0) { $0 + (($1 as? ByteRelay)?.isInFlight == true ? 1 : 0) }
+    }
 
     func startDrain(deadlineMilliseconds: Int, completion: @escaping @Sendable (Int) -> Void) {
         drain = Drain(loop: self, deadlineMilliseconds: deadlineMilliseconds, completion: completion)
@@ -307,7 +324,13 @@ final class ProxyLoop: TimerTarget {
                         cause: upstream.health.lastCause ?? .consecutiveFailures))
             }
         }
-        return LoopTelemetry(edges: metrics.takeReports(), ejections: ejections)
+        return LoopTelemetry(edges: metrics.takeReports(), ejections: ejections, learnedPorts: learnedPorts)
+    }
+
+    var learnedPorts: [UInt16: LearnedProtocol] {
+        var learned: [UInt16: LearnedProtocol] = [:]
+        for target in localTargets.values { learned[target.port] = target.memory.learned ?? learned[target.port] }
+        return learned
     }
 
     var report: LoopReport {

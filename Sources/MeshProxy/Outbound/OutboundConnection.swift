@@ -1,3 +1,4 @@
+import Logging
 import MeshAddress
 import MeshCore
 import MeshHTTP
@@ -5,12 +6,14 @@ import MeshIO
 
 /// A connection that the application has dialled, from its acceptance to the relay that carries it.
 ///
-/// The steps, in order: `accept`, `resolve` (asking for a destination that is not known and waiting for the answer), `detect` (when
+/// The steps, in order: `resolve` (asking for a destination that is not known and waiting for the answer), `detect` (when
 /// nobody has declared the protocol), `relay`.
-final class OutboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
+final class OutboundConnection: ByteRelayOwner, TimerTarget, LoopMember {
     private enum Phase {
         case resolving
         case detecting(RouteTarget)
+        /// A relay has it that waits for either side to speak.
+        case dialledEarly(RouteTarget)
         case done
     }
 
@@ -18,31 +21,14 @@ final class OutboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
     private let connection: Connection
     let destination: SocketAddress
     private var phase = Phase.resolving
+    /// The client has begun with something that does not tell enough yet; what it counts as if nothing follows.
+    private var beginning: ApplicationProtocol?
+    /// The client sends no more, and may still wait for an answer.
+    private var hasFinished = false
     private var timer: LoopTimer!
     var memberIndex = -1
 
-    /// Takes a connection from the listener. A connection that was not redirected, or whose destination is the sidecar itself,
-    /// would go round in a circle and is refused.
-    static func accept(_ socket: AcceptedSocket, destination: SocketAddress?, on loop: ProxyLoop) {
-        guard let destination else {
-            loop.counters.notRedirected &+= 1
-            socket.close()
-            return
-        }
-        guard !loop.isOwnListener(destination) else {
-            loop.counters.loopsRefused &+= 1
-            socket.close()
-            return
-        }
-        guard loop.mayAccept else {
-            loop.counters.connectionsRefused &+= 1
-            socket.close()
-            return
-        }
-        OutboundConnection(socket, destination, loop).resolve()
-    }
-
-    private init(_ socket: AcceptedSocket, _ destination: SocketAddress, _ loop: ProxyLoop) {
+    init(_ socket: AcceptedSocket, _ destination: SocketAddress, _ loop: ProxyLoop) {
         self.loop = loop
         self.destination = destination
         connection = Connection(accepting: socket, loop: loop.eventLoop, delegate: nil)
@@ -53,7 +39,7 @@ final class OutboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
 
     // MARK: - Resolve
 
-    private func resolve() {
+    func resolve() {
         switch loop.snapshot.resolve(destination) {
         case .route(let target):
             proceed(target)
@@ -76,64 +62,93 @@ final class OutboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
         proceed(target)
     }
 
-    /// No answer in time: the policy for unknown destinations decides, as it does for those known to be unknown.
+    /// No answer in time: the policy for unknown destinations decides, as it does for those known to be unknown. But where
+    /// the mesh is strict, nothing that may be one of its own is dialled in plaintext for want of an answer.
     private func unresolved(_ error: ProxyError) {
         loop.counters.unresolvedDestinations &+= 1
-        if loop.unknownDestinations == .allow {
-            proceed(loop.snapshot.passthrough(destination))
-        } else {
-            refuse(error)
+        guard loop.unknownDestinations == .allow else { return refuse(error) }
+        if loop.isStrict, loop.snapshot.mayBeInMesh(destination.ip) {
+            loop.counters.unresolvedRefused &+= 1
+            loop.log(.warning, "refused \(destination): discovery did not answer, and it may be in the mesh")
+            return refuse(error)
         }
+        loop.counters.unresolvedPassed &+= 1
+        loop.log(.warning, "dials \(destination) in plaintext: discovery did not answer")
+        proceed(loop.snapshot.passthrough(destination))
     }
 
     private func proceed(_ target: RouteTarget) {
         target.lastUsed = loop.now
-        if target.kind == .passthrough {
-            guard loop.unknownDestinations == .allow else {
-                loop.countDenied(destination)
-                refuse(.unknownDestinationDenied)
-                return
-            }
-            relay(target, .opaque)
+        if target.kind == .passthrough, loop.unknownDestinations == .deny {
+            loop.countDenied(destination)
+            refuse(.unknownDestinationDenied)
             return
         }
-        switch target.declaredProtocol ?? target.learnedProtocol {
-        case .http1:
-            detect(target)
-        case .some(let declared):
-            relay(target, declared)
-        case nil:
-            detect(target)
-        }
+        detect(target)
     }
 
     // MARK: - Detect
 
-    /// Reads what the client says first. Where HTTP is declared the client speaks first, so there is no hurry, and bytes that
-    /// are TLS or HTTP/2 all the same are passed through as such; elsewhere silence means a protocol whose server begins.
+    /// Reads what the client says first. A client that may be waiting for the server's greeting is not waited for long; where
+    /// HTTP is declared the client speaks first, so there is no hurry, and bytes that are TLS or HTTP/2 all the same are
+    /// passed through as such.
     private func detect(_ target: RouteTarget) {
-        phase = .detecting(target)
-        timer.arm(
-            afterMilliseconds: target.declaredProtocol == .http1
-                ? loop.configuration.deadlines.idleMilliseconds : ProxyLimits.sniffMilliseconds)
-        if connection.retainedBytes > 0 { connection.deliverRetained() }
+        if hasFinished, connection.retainedBytes == 0 { return finishedInSilence(target) }
+        switch target.detectionPlan {
+        case .settled(let declared):
+            relay(target, declared)
+        case .look(dialAfterMilliseconds: 0):
+            dialEarly(target)
+        case .look(let pause):
+            phase = .detecting(target)
+            timer.arm(afterMilliseconds: pause ?? loop.configuration.deadlines.idleMilliseconds)
+            if connection.retainedBytes > 0 { connection.deliverRetained() }
+        }
+    }
+
+    private func dialEarly(_ target: RouteTarget) {
+        leave()
+        phase = .dialledEarly(target)
+        ByteRelay.startUndecided(
+            loop: loop, downstream: connection, target: target, direction: .outbound, caller: loop.ownCaller,
+            owner: self)
     }
 
     func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) -> Int {
         guard case .detecting(let target) = phase else { return 0 }
-        switch ProtocolDetector.detect(bytes) {
-        case .needsMore:
-            if bytes.count >= ProxyLimits.sniffBytes { relay(target, .opaque) }
-            return 0
-        case .found(let found):
-            if target.declaredProtocol == .http1, found == .opaque {
-                // Declared HTTP that does not look like it: the parser knows how to refuse it.
-                return startHTTP(target, bytes)
+        switch FirstBytes.read(bytes, declared: target.declaredProtocol) {
+        case .needsMore(let fallback):
+            if beginning == nil, !target.declaresHTTP {
+                timer.arm(afterMilliseconds: ProxyLimits.sniffMilliseconds)
             }
-            if found == .http1 { return startHTTP(target, bytes) }
-            relay(target, found)
+            beginning = fallback
+            return 0
+        case .found(.http1, _) where target.kind != .passthrough:
+            return startHTTP(target, bytes)
+        case .found(.http2, _) where target.kind != .passthrough:
+            return startHTTP2(target, bytes)
+        case .found(let found, let serverName):
+            relay(target, found, serverName)
             return 0
         }
+    }
+
+    func clientBegan(_ bytes: UnsafeRawBufferPointer) -> ByteRelay.Beginning {
+        guard case .dialledEarly(let target) = phase else { return .elsewhere }
+        switch FirstBytes.read(bytes, declared: target.declaredProtocol) {
+        case .needsMore(let fallback):
+            return .needsMore(else: fallback)
+        case .found(let found, let serverName):
+            // What leaves the mesh is passed on as it is, HTTP too.
+            if target.kind == .passthrough { return .bytes(found == .tls ? .tls : .opaque, serverName) }
+            return found.isHTTP ? .elsewhere : .bytes(found, serverName)
+        }
+    }
+
+    func takeBack() {
+        guard case .dialledEarly(let target) = phase else { return }
+        phase = .detecting(target)
+        loop.add(self)
     }
 
     func timerFired(_ timer: LoopTimer) {
@@ -142,15 +157,16 @@ final class OutboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
             loop.stopWaiting(self)
             unresolved(.destinationTimeout)
         case .detecting(let target):
-            if target.declaredProtocol == .http1 {
+            if target.declaresHTTP {
                 loop.counters.idleTimeouts &+= 1
                 end()
                 connection.close()
+            } else if let beginning {
+                relay(target, beginning, beginning == .tls ? .invalid : nil)
             } else {
-                if connection.retainedBytes == 0 { target.learnedProtocol = .opaque }
-                relay(target, .opaque)
+                dialEarly(target)
             }
-        case .done:
+        case .dialledEarly, .done:
             break
         }
     }
@@ -165,11 +181,20 @@ final class OutboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
         return relay.received(connection, bytes)
     }
 
-    private func relay(_ target: RouteTarget, _ found: ApplicationProtocol) {
+    private func startHTTP2(_ target: RouteTarget, _ bytes: UnsafeRawBufferPointer) -> Int {
+        end()
+        return HTTP2Relay.start(
+            loop: loop, downstream: connection, direction: .outbound, destination: destination, target: target,
+            caller: loop.ownCaller, bytes: bytes)
+    }
+
+    private func relay(
+        _ target: RouteTarget, _ found: ApplicationProtocol, _ serverName: TLSServerName? = nil
+    ) {
         end()
         ByteRelay.start(
             loop: loop, downstream: connection, target: target, direction: .outbound, caller: loop.ownCaller,
-            innerProtocol: found)
+            innerProtocol: found, serverName: serverName, clientHasFinished: hasFinished)
     }
 
     /// A client that speaks HTTP is told why; any other sees its connection reset.
@@ -180,6 +205,10 @@ final class OutboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
 
     private func end() {
         phase = .done
+        leave()
+    }
+
+    private func leave() {
         timer.cancel()
         loop.remove(self)
     }
@@ -191,19 +220,23 @@ final class OutboundConnection: ConnectionDelegate, TimerTarget, LoopMember {
     func drainStarted() {}
 
     func readEnded(_ connection: Connection) {
-        switch phase {
-        case .resolving:
-            break
-        case .detecting(let target):
+        hasFinished = true
+        guard case .detecting(let target) = phase else { return }
+        if connection.retainedBytes == 0 {
+            finishedInSilence(target)
+        } else {
             // It has said all it will say: whatever it is, it is passed on as it is.
-            if connection.retainedBytes > 0 {
-                relay(target, .opaque)
-            } else {
-                end()
-                connection.close()
-            }
-        case .done:
-            break
+            relay(target, beginning ?? .opaque)
+        }
+    }
+
+    /// The server may have something to say all the same, unless it speaks HTTP.
+    private func finishedInSilence(_ target: RouteTarget) {
+        if target.declaresHTTP {
+            end()
+            connection.close()
+        } else {
+            relay(target, target.declaredProtocol ?? .opaque)
         }
     }
 

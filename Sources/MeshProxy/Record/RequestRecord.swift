@@ -8,8 +8,10 @@ struct RequestRecord: ~Copyable {
     let target: RouteTarget
     let upstream: Upstream?
     let caller: Caller
+    var applicationProtocol = ApplicationProtocol.http1
     /// What the client was answered; 0 when it was not.
     let status: Int
+    var grpcStatus: UInt8?
     let error: ProxyError?
     let requestBytes: UInt64
     let responseBytes: UInt64
@@ -19,9 +21,10 @@ struct RequestRecord: ~Copyable {
 
     consuming func record(on loop: ProxyLoop) {
         let response = error.map { ErrorResponse($0) }
-        let edge = Edge.find(direction, target, upstream, caller, .http1, loop)
+        let edge = Edge.find(direction, target, upstream, caller, applicationProtocol, loop)
+        if error == nil, status > 0 { target.prove(.http1) }
         edge.record(
-            ResponseKey(status: UInt16(truncatingIfNeeded: status), reason: response?.reason),
+            ResponseKey(status: UInt16(truncatingIfNeeded: status), grpcStatus: grpcStatus, reason: response?.reason),
             durationNanoseconds: durationNanoseconds, requestBytes: requestBytes, responseBytes: responseBytes)
         if tries > 1 {
             var counts = StreamCounts()
@@ -37,6 +40,7 @@ struct RequestRecord: ~Copyable {
         entry.requestID = subject.requestID
         entry.trace = subject.trace
         entry.status = status
+        entry.grpcStatus = grpcStatus
         entry.reason = response?.reason
         entry.detail = response?.detail ?? ""
         entry.requestBytes = requestBytes
@@ -60,9 +64,14 @@ struct ByteRecord: ~Copyable {
     /// From the client and to it, since the last record of this connection.
     let sent: UInt64
     let received: UInt64
+    /// The same since the connection began.
+    let totalSent: UInt64
+    let totalReceived: UInt64
     let error: ProxyError?
     let durationNanoseconds: Int64
     let applicationProtocol: ApplicationProtocol
+    /// Of the application's own TLS.
+    let serverName: TLSServerName?
 
     consuming func record(on loop: ProxyLoop) {
         var counts = StreamCounts()
@@ -77,13 +86,15 @@ struct ByteRecord: ~Copyable {
         if kind == .progress, sent == 0, received == 0 { return }
         let edge = Edge.find(direction, target, upstream, caller, applicationProtocol, loop)
         edge.add(counts)
+        if let serverName { loop.metrics.serverNames.add(serverName, reporter: edge.labels.reporter, counts) }
         guard loop.accessLog != nil, kind == .closed || kind == .failed else { return }
         let response = error.map { ErrorResponse($0) }
         var entry = Edge.entry(edge.labels, direction, upstream, durationNanoseconds)
         entry.reason = response?.reason
         entry.detail = response?.detail ?? ""
-        entry.requestBytes = sent
-        entry.responseBytes = received
+        entry.serverName = serverName
+        entry.requestBytes = totalSent
+        entry.responseBytes = totalReceived
         loop.accessLog?.append(entry)
     }
 }

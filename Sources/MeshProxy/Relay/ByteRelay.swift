@@ -4,42 +4,57 @@ import MeshIO
 
 /// Relays bytes both ways between a client's connection and one of its own to an endpoint, whatever they mean.
 ///
-/// Each side's end is passed on as such (half-close), each side's slowness slows the other, and nothing is looked at.
+/// Each side's end is passed on as such (half-close), each side's slowness slows the other, and nothing is looked at. Between two
+/// plaintext connections the kernel moves the bytes. A relay that was started before anybody has spoken
+/// (`ByteRelay+Opening.swift`) finds out first whether bytes are what it has to carry.
 final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
-    private enum Phase {
+    enum Phase {
         case connecting
+        /// The endpoint is there, and neither side has spoken.
+        case listening
         case relaying
         case closed
     }
 
-    private let loop: ProxyLoop
-    private let downstream: Connection
-    private let direction: HTTPRelay.Direction
-    private let target: RouteTarget
-    private let caller: Caller
-    private let innerProtocol: ApplicationProtocol
-    private var upstream: Upstream?
-    private var connection: Connection?
-    private var phase = Phase.connecting
-    private var tried: [Upstream] = []
-    private var downstreamIsClosed = false
-    private var upstreamIsClosed = false
-    private var startedNanoseconds: Int64
+    let loop: ProxyLoop
+    let downstream: Connection
+    let direction: HTTPRelay.Direction
+    let target: RouteTarget
+    let caller: Caller
+    var innerProtocol: ApplicationProtocol
+    /// Of the application's own TLS.
+    var serverName: TLSServerName?
+    /// Whom to ask what the client's first bytes mean; nil once that is settled.
+    var owner: (any ByteRelayOwner)?
+    var upstream: Upstream?
+    var connection: Connection?
+    var phase = Phase.connecting
+    var tried: [Upstream] = []
+    var downstreamIsClosed = false
+    var upstreamIsClosed = false
+    /// The client's end was told before the relay could pass it on.
+    var clientHasFinished = false
+    /// The client has begun with something that does not tell enough yet; what it counts as if nothing follows.
+    var beginning: ApplicationProtocol?
+    var error: ProxyError?
+    var timer: LoopTimer!
+    let startedNanoseconds: Int64
+    /// An upgraded exchange was counted as a request already.
+    let isUpgrade: Bool
+    var memberIndex = -1
+
     private var movedNanoseconds: Int64
     /// From the client and to it, and how much of it has been told.
     private var sentBytes: UInt64 = 0
     private var receivedBytes: UInt64 = 0
-    /// What the client's connection had counted when the kernel took over moving the bytes; nil while they pass through here.
-    private var forwardedFrom: (received: UInt64, sent: UInt64)?
     private var reportedSent: UInt64 = 0
     private var reportedReceived: UInt64 = 0
-    private var error: ProxyError?
-    private var timer: LoopTimer!
-    /// An upgraded exchange was counted as a request already.
-    private let isUpgrade: Bool
-    var memberIndex = -1
+    /// What the client's connection had counted when the kernel took over moving the bytes; nil while they pass through here.
+    private var forwardedFrom: (received: UInt64, sent: UInt64)?
+    /// What the first bytes from the server prove; nil when they have, or when there is nothing to learn.
+    private var unproven: LearnedProtocol?
 
-    private init(
+    init(
         loop: ProxyLoop, downstream: Connection, target: RouteTarget, direction: HTTPRelay.Direction, caller: Caller,
         innerProtocol: ApplicationProtocol, isUpgrade: Bool
     ) {
@@ -59,15 +74,18 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
 
     /// Chooses an endpoint for the client's connection and connects to it. What the client has sent so far is retained by its
     /// connection and goes first.
+    ///
+    /// - Parameter clientHasFinished: its end has been told to whoever had the connection before.
     static func start(
         loop: ProxyLoop, downstream: Connection, target: RouteTarget, direction: HTTPRelay.Direction, caller: Caller,
-        innerProtocol: ApplicationProtocol
+        innerProtocol: ApplicationProtocol, serverName: TLSServerName? = nil, clientHasFinished: Bool = false
     ) {
         let relay = ByteRelay(
             loop: loop, downstream: downstream, target: target, direction: direction, caller: caller,
             innerProtocol: innerProtocol, isUpgrade: false)
+        relay.clientHasFinished = clientHasFinished
         downstream.pauseReading()
-        loop.counters.byteConnections &+= 1
+        relay.settle(innerProtocol, serverName)
         relay.connect()
     }
 
@@ -88,108 +106,42 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
         relay.begin()
     }
 
-    // MARK: - Connecting
+    /// Whether anybody would miss it: a connection on which nobody has spoken carries nothing.
+    var isInFlight: Bool { owner == nil }
 
-    private func connect() {
-        guard let chosen = target.pick(excluding: tried) else {
-            fail(target.emptiness)
-            return
-        }
-        guard chosen.byteConnections < Upstream.byteConnectionLimit else {
-            fail(.connectionQueueFull)
-            return
-        }
-        var tls: (TLSContext, serverName: String?)?
-        if chosen.isMeshed {
-            guard let context = loop.clientTLS else {
-                fail(.identityMissing)
-                return
-            }
-            tls = (context, serverName: nil)
-        }
-        upstream = chosen
-        chosen.pending += 1
-        chosen.byteConnections += 1
-        loop.counters.connectionsOpened &+= 1
-        connection = Connection(
-            connectingTo: chosen.address, loop: loop.eventLoop, tls: tls,
-            connectTimeoutMilliseconds: target.decision.connectTimeoutMilliseconds,
-            handshakeTimeoutMilliseconds: ProxyLimits.handshakeMilliseconds, delegate: self)
+    // MARK: - Beginning
+
+    /// What it carries is known from here on.
+    ///
+    /// - Parameter proving: what the server's first bytes prove of the port, if they come.
+    func settle(_ found: ApplicationProtocol, _ serverName: TLSServerName?, proving: LearnedProtocol? = nil) {
+        innerProtocol = found
+        self.serverName = serverName
+        owner = nil
+        unproven = isUpgrade || target.declaredProtocol != nil ? nil : proving ?? LearnedProtocol(found)
+        loop.counters.byteConnections &+= 1
     }
 
-    private func releaseUpstream() {
-        guard let upstream else { return }
-        upstream.pending -= 1
-        upstream.byteConnections -= 1
-        OutlierDetector.abandoned(&upstream.health)
-        self.upstream = nil
-    }
-
-    /// Nothing has been sent, so any endpoint may be tried in its place.
-    private func connectFailed(_ error: ProxyError) {
-        loop.counters.connectFailures &+= 1
-        upstream?.failedInTransport()
-        connection = nil
-        guard let failed = upstream else { return }
-        releaseUpstream()
-        tried.append(failed)
-        guard tried.count <= target.decision.retry.count,
-            target.upstreams.contains(where: { candidate in
-                !tried.contains { $0 === candidate }
-            })
-        else {
-            fail(error)
-            return
-        }
-        loop.counters.retries &+= 1
-        connect()
-    }
-
-    private func fail(_ error: ProxyError) {
-        guard phase == .connecting else { return }
-        phase = .closed
-        self.error = error
-        upstreamIsClosed = true
-        downstream.abort()
-    }
-
-    func opened(_ connection: Connection) {
-        guard connection === self.connection, phase == .connecting, let upstream else { return }
-        if case .mesh(let expected) = upstream.security {
-            if let problem = MeshClientTLS.problem(with: connection.tls, expected: expected) {
-                loop.counters.identityMismatches &+= 1
-                connection.delegate = nil
-                connection.abort()
-                connectFailed(problem)
-                return
-            }
-            loop.preface(Preface.InnerProtocol(innerProtocol), to: upstream).encoded.withUnsafeBytes {
-                connection.write($0)
-            }
-        }
-        connection.detectLoss(
-            idleSeconds: ProxyLimits.silenceSeconds, intervalSeconds: ProxyLimits.silenceIntervalSeconds,
-            timeoutMilliseconds: ProxyLimits.lossMilliseconds)
-        upstream.latency.observe(nanoseconds: loop.now &- startedNanoseconds, now: loop.now)
-        upstream.succeeded()
-        begin()
-    }
-
-    private func begin() {
+    /// - Parameter offered: bytes of the client's that its connection offers at this moment, and so does not count as retained.
+    func begin(offered: Int = 0) {
         phase = .relaying
         movedNanoseconds = loop.now
         timer.arm(afterMilliseconds: loop.configuration.deadlines.byteIdleMilliseconds)
         recordOpened()
-        forward()
+        forward(offered)
         downstream.resumeReading()
-        if downstream.retainedBytes > 0 { downstream.deliverRetained() }
+        if downstream.retainedBytes > 0 {
+            downstream.deliverRetained()
+        } else if clientHasFinished, offered == 0 {
+            connection?.finishWriting()
+        }
     }
 
     /// Between two plaintext connections the kernel moves the bytes.
-    private func forward() {
+    private func forward(_ offered: Int) {
         guard let connection, upstream?.isMeshed == false, downstream.tls == nil else { return }
         let counted = (
-            received: downstream.bytesReceived &- UInt64(downstream.retainedBytes), sent: downstream.bytesSent
+            received: downstream.bytesReceived &- UInt64(downstream.retainedBytes + offered), sent: downstream.bytesSent
         )
         guard downstream.forward(into: connection) else { return }
         forwardedFrom = counted
@@ -203,6 +155,14 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
         if sent != sentBytes || received != receivedBytes { movedNanoseconds = loop.now }
         sentBytes = sent
         receivedBytes = received
+        if received > 0 { prove() }
+    }
+
+    /// The server has answered: what it was spoken to is what it speaks.
+    private func prove() {
+        guard let proven = unproven else { return }
+        unproven = nil
+        target.prove(proven)
     }
 
     // MARK: - Relaying
@@ -210,19 +170,34 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
     private func other(_ side: Connection) -> Connection? { side === downstream ? connection : downstream }
 
     func received(_ side: Connection, _ bytes: UnsafeRawBufferPointer) -> Int {
-        guard phase == .relaying, let other = other(side) else { return phase == .closed ? bytes.count : 0 }
+        switch phase {
+        case .relaying: relay(bytes, from: side)
+        case .connecting, .listening: listen(bytes, from: side)
+        case .closed: bytes.count
+        }
+    }
+
+    func relay(_ bytes: UnsafeRawBufferPointer, from side: Connection) -> Int {
+        guard let other = other(side) else { return bytes.count }
         movedNanoseconds = loop.now
-        if forwardedFrom == nil {
-            if side === downstream { sentBytes &+= UInt64(bytes.count) } else { receivedBytes &+= UInt64(bytes.count) }
+        if side === downstream {
+            if forwardedFrom == nil { sentBytes &+= UInt64(bytes.count) }
+        } else {
+            if forwardedFrom == nil { receivedBytes &+= UInt64(bytes.count) }
+            if unproven != nil { prove() }
         }
         other.write(bytes)
+        if clientHasFinished, side === downstream { other.finishWriting() }
         if other.isAboveHighWater { side.pauseReading() }
         return bytes.count
     }
 
     func readEnded(_ side: Connection) {
-        guard phase == .relaying else { return }
-        other(side)?.finishWriting()
+        switch phase {
+        case .relaying: other(side)?.finishWriting()
+        case .connecting, .listening: endedEarly(side)
+        case .closed: break
+        }
     }
 
     func drained(_ side: Connection) {
@@ -231,21 +206,9 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
     }
 
     func closed(_ side: Connection, _ cause: CloseCause) {
-        if side === downstream {
-            downstreamIsClosed = true
-        } else if phase == .connecting {
-            guard side === connection else { return }
-            if downstreamIsClosed { upstreamIsClosed = true } else { connectFailed(ProxyError(connecting: cause)) }
-        } else {
-            upstreamIsClosed = true
-        }
-        if phase == .connecting, downstreamIsClosed {
-            phase = .closed
-            error = .clientGone
-            upstreamIsClosed = true
-            connection?.delegate = nil
-            connection?.abort()
-        } else if phase == .relaying, downstreamIsClosed || upstreamIsClosed {
+        guard phase == .relaying || phase == .closed else { return closedEarly(side, cause) }
+        if side === downstream { downstreamIsClosed = true } else { upstreamIsClosed = true }
+        if phase == .relaying {
             phase = .closed
             // A clean end flushes the other side; anything else must be as visible there as it was here.
             if let other = other(side) {
@@ -256,7 +219,7 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
     }
 
     func timerFired(_ timer: LoopTimer) {
-        guard phase == .relaying else { return }
+        guard phase == .relaying else { return waitedLong() }
         count()
         let idle = (loop.now &- movedNanoseconds) / 1_000_000
         if idle < Int64(loop.configuration.deadlines.byteIdleMilliseconds) {
@@ -269,17 +232,16 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
         connection?.close()
     }
 
-    func drainStarted() {}
+    func drainStarted() {
+        guard owner != nil, direction == .inbound else { return }
+        endUnused()
+    }
 
     // MARK: - Recording
 
     private func recordOpened() {
         guard !isUpgrade else { return }
-        ByteRecord(
-            direction: direction, target: target, upstream: upstream, caller: caller, kind: .opened, sent: 0,
-            received: 0,
-            error: nil, durationNanoseconds: 0, applicationProtocol: innerProtocol
-        ).record(on: loop)
+        record(.opened, sent: 0, received: 0)
     }
 
     /// What has moved since it was last told; long connections are told about while they live.
@@ -290,16 +252,22 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
 
     private func report(_ kind: ByteRecord.Kind) {
         count()
-        let record = ByteRecord(
-            direction: direction, target: target, upstream: upstream, caller: caller, kind: kind,
-            sent: sentBytes &- reportedSent, received: receivedBytes &- reportedReceived, error: error,
-            durationNanoseconds: loop.now &- startedNanoseconds, applicationProtocol: innerProtocol)
+        record(kind, sent: sentBytes &- reportedSent, received: receivedBytes &- reportedReceived)
         reportedReceived = receivedBytes
         reportedSent = sentBytes
-        record.record(on: loop)
     }
 
-    private func end() {
+    private func record(_ kind: ByteRecord.Kind, sent: UInt64, received: UInt64) {
+        ByteRecord(
+            direction: direction, target: target, upstream: upstream, caller: caller, kind: kind, sent: sent,
+            received: received, totalSent: sentBytes, totalReceived: receivedBytes, error: error,
+            durationNanoseconds: loop.now &- startedNanoseconds, applicationProtocol: innerProtocol,
+            serverName: serverName
+        ).record(on: loop)
+    }
+
+    /// Both sides have closed, or nothing was begun.
+    func end() {
         timer.cancel()
         if !isUpgrade { report(connection == nil ? .failed : .closed) }
         releaseUpstream()

@@ -21,8 +21,11 @@ final class RouteTarget {
     private(set) var decision: RouteDecision
     /// What it speaks by declaration; nil when that has to be learned.
     private(set) var declaredProtocol: ApplicationProtocol?
-    /// What a connection to it turned out to speak without saying so in time.
-    var learnedProtocol: ApplicationProtocol?
+    /// What connections to it turned out to speak, where nothing is declared.
+    private(set) var memory = ProtocolMemory()
+    /// What other sidecars found out, as discovery tells.
+    var hint: LearnedProtocol?
+    var declaresHTTP: Bool { declaredProtocol?.isHTTP ?? false }
     private(set) var balancer: Balancer
     var budget = RetryBudget()
     /// Every endpoint that serves the port.
@@ -54,6 +57,24 @@ final class RouteTarget {
         lastUsed = loop.now
     }
 
+    // MARK: - Protocol
+
+    /// How a connection's protocol is to be found out.
+    var detectionPlan: DetectionPlan {
+        .make(declared: declaredProtocol, learned: memory.expectation(hint: hint))
+    }
+
+    /// The server has answered somebody who spoke this.
+    @inline(__always)
+    func prove(_ proven: LearnedProtocol) {
+        guard declaredProtocol == nil, memory.learned != proven, kind != .passthrough else { return }
+        learn(proven)
+    }
+
+    private func learn(_ proven: LearnedProtocol) {
+        if !memory.observe(proven) { loop.counters.learnedContradicted &+= 1 }
+    }
+
     // MARK: - Choosing
 
     /// An endpoint that was not tried yet; one that was, when there is no other and `tried` may be repeated.
@@ -77,7 +98,8 @@ final class RouteTarget {
                 if !candidate.isHealthy, !candidate.mayProbe(now: now) { return true }
                 return tried.contains { $0 === candidate }
             },
-            load: { candidates[$0].load(now: now) })
+            load: { candidates[$0].load(now: now) },
+            passedOver: { loser, winner in candidates[loser].latency.passOver(for: candidates[winner].latency) })
         guard let index else { return nil }
         let chosen = candidates[index]
         if !chosen.isHealthy, !OutlierDetector.admits(&chosen.health, now: now) { return nil }
@@ -134,7 +156,9 @@ final class RouteTarget {
 
     func update(_ service: Service, port: UInt16) {
         decision = Router.route(service)
-        declaredProtocol = service.port(port)?.declaredProtocol
+        let known = service.port(port)
+        declaredProtocol = known?.declaredProtocol
+        hint = known?.learnedProtocol
         if balancer.policy != service.loadBalancing { balancer = Balancer(policy: service.loadBalancing) }
     }
 
@@ -177,7 +201,7 @@ final class RouteTarget {
         for upstream in old { upstream.retire() }
     }
 
-    var isUnused: Bool { upstreams.allSatisfy { $0.pool.isUnused && $0.pending == 0 && $0.byteConnections == 0 } }
+    var isUnused: Bool { upstreams.allSatisfy(\.isUnused) }
 }
 
 extension Upstream {

@@ -43,6 +43,7 @@ final class Snapshot {
     private(set) var trustDomains: Set<String>
     private var destinations: [SocketAddress: Entry] = [:]
     private var services: [ObjectName: ServiceEntry] = [:]
+    private var controlAddresses: [IPAddress] = []
     private(set) var changesApplied: UInt64 = 0
 
     init(loop: ProxyLoop) {
@@ -84,6 +85,7 @@ final class Snapshot {
             let target = RouteTarget(
                 loop: loop, kind: .workload, port: address.port, service: workload.service, decision: .byAddress,
                 declaredProtocol: workload.ports[address.port], balancing: .random)
+            target.hint = workload.learnedPorts[address.port]
             target.update(address, security(workload, port: address.port), workload: workload, isReady: true)
             entry.target = target
             return target
@@ -109,6 +111,7 @@ final class Snapshot {
             loop: loop, kind: .service(service.name, port: port), port: port, service: service.name,
             decision: Router.route(service),
             declaredProtocol: service.port(port)?.declaredProtocol, balancing: service.loadBalancing)
+        target.hint = service.port(port)?.learnedProtocol
         entry.targets[port] = target
         for endpoint in entry.endpoints.values.sorted(by: {
             ($0.address.high, $0.address.low) < ($1.address.high, $1.address.low)
@@ -127,6 +130,21 @@ final class Snapshot {
         return .mesh(identity)
     }
 
+    /// Whether an address lies where the mesh's own do: near this pod, a service or an endpoint that is known, or the control
+    /// plane. A mesh takes its addresses from few networks, and is known to span at least these.
+    func mayBeInMesh(_ ip: IPAddress) -> Bool {
+        func isNear(_ addresses: some Sequence<IPAddress>) -> Bool { addresses.contains { $0.sharesNetwork(with: ip) } }
+        if isNear(own?.workload.addresses ?? []) || isNear(controlAddresses) { return true }
+        for entry in services.values {
+            if isNear(entry.service?.addresses ?? []) { return true }
+            if isNear(entry.endpoints.values.lazy.filter { $0.workload != nil }.map(\.address)) { return true }
+        }
+        return destinations.contains { address, entry in
+            guard case .workload = entry.destination else { return false }
+            return address.ip.sharesNetwork(with: ip)
+        }
+    }
+
     // MARK: - Changing
 
     func apply(_ change: SnapshotChange) {
@@ -136,6 +154,11 @@ final class Snapshot {
             let entry = destinations[address] ?? Entry(lastUsed: loop.now)
             destinations[address] = entry
             guard entry.destination != destination else { return }
+            if let target = entry.target, let known = entry.destination, known.isSame(as: destination) {
+                entry.destination = destination
+                if case .workload(let workload) = destination { target.hint = workload.learnedPorts[address.port] }
+                return
+            }
             entry.destination = destination
             entry.target?.removeAll()
             entry.target = nil
@@ -157,6 +180,8 @@ final class Snapshot {
             guard let entry = services[service] else { return }
             entry.endpoints.removeValue(forKey: address)
             for target in entry.targets.values { target.remove(address) }
+        case .controlAddresses(let addresses):
+            controlAddresses = addresses
         case .trustDomains(let names):
             trustDomains = names.union([own?.trustDomain ?? loop.configuration.trustDomain])
         case .own(let value):
@@ -213,5 +238,22 @@ final class Snapshot {
                     service: service, endpoints: Array(entry.endpoints.values),
                     targets: entry.targets.map { port, target in target.dump(port: port) })
             })
+    }
+}
+
+extension Destination {
+    /// Whether nothing differs but what was learned, which is no reason to give up connections.
+    fileprivate func isSame(as other: Destination) -> Bool {
+        guard case .workload(var left) = self, case .workload(let right) = other else { return self == other }
+        left.learnedPorts = right.learnedPorts
+        return left == right
+    }
+}
+
+extension IPAddress {
+    /// IPv4: the same /16; IPv6: the same /64.
+    fileprivate func sharesNetwork(with other: IPAddress) -> Bool {
+        guard isV4 == other.isV4 else { return false }
+        return isV4 ? low >> 16 == other.low >> 16 : high == other.high
     }
 }

@@ -13,6 +13,8 @@ package enum SnapshotChange: Sendable {
     case endpointRemoved(service: ObjectName, address: IPAddress)
     /// The pod that this sidecar serves, and what the mesh asks of it.
     case own(SidecarConfiguration)
+    /// Where the control plane answers: the mesh's own addresses are near.
+    case controlAddresses([IPAddress])
     /// Whose identities are accepted from callers, besides those of the pod's own trust domain.
     case trustDomains(Set<String>)
 }

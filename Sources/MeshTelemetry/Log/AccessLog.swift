@@ -22,6 +22,7 @@ package struct AccessLogEntry: Sendable {
     package var path = ""
     /// 0 when the client got none, and for byte streams.
     package var status = 0
+    package var grpcStatus: UInt8?
     package var reason: Reason?
     /// What the reason leaves open: an error's own words.
     package var detail = ""
@@ -37,6 +38,8 @@ package struct AccessLogEntry: Sendable {
     package var destinationIdentity: SPIFFEID?
     package var destinationAddress: SocketAddress?
     package var isSecured = false
+    /// Of the application's own TLS; nil for everything else.
+    package var serverName: TLSServerName?
     package var userAgent = ""
     package var requestID = ""
     package var trace: TraceContext?
@@ -61,6 +64,7 @@ package struct AccessLogEntry: Sendable {
         line.text("authority", authority)
         line.text("path", path)
         if status > 0 { line.number("status", "\(status)") }
+        if let grpcStatus { line.number("grpc_status", "\(grpcStatus)") }
         line.text("reason", reason?.code ?? "")
         line.text("flags", reason?.responseFlags ?? "")
         line.text("detail", detail)
@@ -76,6 +80,7 @@ package struct AccessLogEntry: Sendable {
         line.text("destination_identity", destinationIdentity?.description ?? "")
         line.text("destination_address", destinationAddress?.description ?? "")
         line.number("secured", isSecured ? "true" : "false")
+        line.text("server_name", serverName?.label ?? "")
         line.text("user_agent", userAgent)
         line.text("request_id", requestID)
         line.text("trace_id", trace?.traceID ?? "")

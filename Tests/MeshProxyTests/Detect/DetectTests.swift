@@ -50,11 +50,12 @@ import Testing
 
 @Suite struct ClientHelloTests {
     /// A ClientHello with the given ALPN names behind another extension, in records of at most `recordSize` bytes.
-    private func hello(_ names: [String]?, recordSize: Int = 16_000) -> [UInt8] {
+    static func hello(_ names: [String]?, serverName: [UInt8]? = nil, recordSize: Int = 16_000) -> [UInt8] {
         func counted(_ bytes: [UInt8], _ width: Int) -> [UInt8] {
             (0..<width).reversed().map { UInt8(truncatingIfNeeded: bytes.count >> (8 * $0)) } + bytes
         }
         var extensions: [UInt8] = [0, 51] + counted([UInt8](repeating: 9, count: 1216), 2)
+        if let serverName { extensions += [0, 0] + counted(counted([0] + counted(serverName, 2), 2), 2) }
         if let names {
             extensions += [0, 16] + counted(counted(names.flatMap { counted(Array($0.utf8), 1) }, 2), 2)
         }
@@ -69,6 +70,39 @@ import Testing
             rest = rest.dropFirst(recordSize)
         }
         return result
+    }
+
+    private func hello(_ names: [String]?, recordSize: Int = 16_000) -> [UInt8] {
+        Self.hello(names, recordSize: recordSize)
+    }
+
+    private func name(_ bytes: [UInt8]) -> TLSServerName? {
+        guard case .hello(let hello) = bytes.withUnsafeBytes({ ClientHello.read($0) }) else { return nil }
+        return hello.serverName
+    }
+
+    @Test(arguments: [16_000, 100, 1])
+    func theServerNameIsRead(_ recordSize: Int) {
+        func name(_ text: String) -> TLSServerName? {
+            self.name(Self.hello(["h2"], serverName: Array(text.utf8), recordSize: recordSize))
+        }
+        #expect(name("Shop.example") == .name("shop.example"))
+        #expect(name("") == .invalid)
+        #expect(name("a\r\nb") == .invalid)
+        #expect(name(String(repeating: "x", count: 300)) == .invalid)
+        #expect(self.name(Self.hello(nil, recordSize: recordSize)) == .absent)
+    }
+
+    /// Before and behind the extension that makes a sidecar known.
+    @Test func aNameDoesNotHideASidecar() {
+        #expect(inspect(Self.hello(["apus/1"], serverName: Array("x".utf8))) == .mesh)
+        #expect(inspect(Self.hello(["apus/1"], serverName: [0])) == .mesh)
+    }
+
+    @Test func aHelloWithoutExtensionsIsWhole() {
+        let body: [UInt8] = [3, 3] + [UInt8](repeating: 5, count: 32) + [0, 0, 2, 0x13, 1, 1, 0]
+        let message: [UInt8] = [1, 0, 0, UInt8(body.count)] + body
+        #expect(name([0x16, 3, 1, 0, UInt8(message.count)] + message) == .absent)
     }
 
     private func inspect(_ bytes: [UInt8]) -> ClientHello.Result { bytes.withUnsafeBytes { ClientHello.inspect($0) } }
@@ -95,7 +129,7 @@ import Testing
 
     @Test func damagedHellosNeverTrap() {
         var random = LoopRandom(seed: 3)
-        let whole = hello(["h2", "apus/1"], recordSize: 200)
+        let whole = Self.hello(["h2", "apus/1"], serverName: Array("shop.example".utf8), recordSize: 200)
         for _ in 0..<20_000 {
             var damaged = whole
             for _ in 0...Int(random.next() % 4) {
@@ -103,6 +137,52 @@ import Testing
             }
             _ = inspect(Array(damaged.prefix(Int(random.next() % UInt64(damaged.count + 1)))))
         }
+    }
+}
+
+@Suite struct DetectionPlanTests {
+    @Test(arguments: [
+        (nil, nil, .look(dialAfterMilliseconds: 5)),
+        (nil, .serverFirst, .look(dialAfterMilliseconds: 0)),
+        (nil, .http1, .look(dialAfterMilliseconds: 40)),
+        (nil, .opaque, .look(dialAfterMilliseconds: 40)),
+        (.http1, .serverFirst, .look(dialAfterMilliseconds: nil)),
+        (.tls, nil, .look(dialAfterMilliseconds: 0)),
+        (.opaque, .http1, .settled(.opaque)),
+    ] as [(ApplicationProtocol?, LearnedProtocol?, DetectionPlan)])
+    func declaredGoesBeforeLearnedAndLearnedBeforeSniffed(
+        _ declared: ApplicationProtocol?, _ learned: LearnedProtocol?, _ plan: DetectionPlan
+    ) {
+        #expect(DetectionPlan.make(declared: declared, learned: learned) == plan)
+    }
+
+    /// Or somebody who lies about a port could have its bytes pass unseen.
+    @Test(arguments: LearnedProtocol.allCases)
+    func nothingThatWasLearnedKeepsBytesFromBeingLookedAt(_ learned: LearnedProtocol) {
+        for declared in [nil, ApplicationProtocol.http1, .http2, .grpc] {
+            guard case .look = DetectionPlan.make(declared: declared, learned: learned) else {
+                Issue.record("\(String(describing: declared)) is settled")
+                continue
+            }
+        }
+    }
+
+    private func read(_ bytes: [UInt8], _ declared: ApplicationProtocol?) -> FirstBytes {
+        bytes.withUnsafeBytes { FirstBytes.read($0, declared: declared) }
+    }
+
+    @Test func declaredHTTPStaysHTTPWhateverItLooksLike() {
+        #expect(read([1, 2, 3], .http1) == .found(.http1, nil))
+        #expect(read([1, 2, 3], nil) == .found(.opaque, nil))
+        #expect(read(Array("GET / HTTP/1.1\r\n".utf8), .tls) == .found(.tls, .invalid))
+    }
+
+    @Test func tlsIsFoundWithTheNameItAsksFor() {
+        let hello = ClientHelloTests.hello(["h2"], serverName: Array("db.example".utf8))
+        #expect(read(hello, nil) == .found(.tls, .name("db.example")))
+        #expect(read(hello, .http1) == .found(.tls, .name("db.example")))
+        #expect(read(Array(hello.prefix(3)), nil) == .needsMore(else: .opaque))
+        #expect(read(Array(hello.prefix(100)), nil) == .needsMore(else: .tls))
     }
 }
 

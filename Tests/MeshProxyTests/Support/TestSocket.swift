@@ -20,7 +20,7 @@ final class TestSocket: @unchecked Sendable {
     deinit { if descriptor >= 0 { Glibc.close(descriptor) } }
 
     static func connected(to address: SocketAddress, receiveBuffer: Int32? = nil) throws -> TestSocket {
-        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        let descriptor = socket(address.ip.isV4 ? AF_INET : AF_INET6, Int32(SOCK_STREAM.rawValue), 0)
         if var size = receiveBuffer {
             setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &size, socklen_t(MemoryLayout<Int32>.size))
         }
@@ -34,6 +34,17 @@ final class TestSocket: @unchecked Sendable {
     static func withKernelAddress(
         _ address: SocketAddress, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
     ) -> Int32 {
+        guard address.ip.isV4 else {
+            var storage = sockaddr_in6()
+            storage.sin6_family = sa_family_t(AF_INET6)
+            storage.sin6_port = address.port.bigEndian
+            withUnsafeMutableBytes(of: &storage.sin6_addr) { $0.copyBytes(from: address.ip.bytes) }
+            return withUnsafePointer(to: &storage) {
+                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    body($0, socklen_t(MemoryLayout<sockaddr_in6>.size))
+                }
+            }
+        }
         var storage = sockaddr_in()
         storage.sin_family = sa_family_t(AF_INET)
         storage.sin_port = address.port.bigEndian
