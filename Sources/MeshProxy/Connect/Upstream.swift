@@ -22,6 +22,8 @@ final class Upstream {
     var isReady: Bool
 
     var pool: ConnectionPoolState<UpstreamConnection, HTTPRelay>
+    private(set) lazy var http2 = makeHTTP2Pool()
+    private var hasHTTP2 = false
     var latency: PeakEWMA
     /// Requests and byte connections under way.
     var pending = 0
@@ -87,6 +89,14 @@ final class Upstream {
 
     // MARK: - Connections
 
+    private func makeHTTP2Pool() -> HTTP2Pool {
+        hasHTTP2 = true
+        return HTTP2Pool(self)
+    }
+
+    /// Nothing of its connections is open, waited for or in use.
+    var isUnused: Bool { pool.isUnused && pending == 0 && byteConnections == 0 && (!hasHTTP2 || http2.isUnused) }
+
     enum Checkout {
         case ready(UpstreamConnection)
         /// It comes later, by `connectionReady` or `connectionFailed`.
@@ -102,8 +112,10 @@ final class Upstream {
             switch pool.checkout(relay, now: loop.now) {
             case .use(let connection):
                 if pool.hasExpired { closeExpired() }
-                if connection.isUsable { return .ready(connection) }
-                // Its end has been read in this same round, and its own `closed` comes later.
+                if connection.isUsable, !relay.needsLiveConnection || !connection.connection.hasEndedUnread {
+                    return .ready(connection)
+                }
+                // Its end has come in this same round, and its own `closed` comes later.
                 connection.abandon()
                 if pool.ended() { open() }
             case .connect:
@@ -190,6 +202,7 @@ final class Upstream {
         for connection in idle { connection.close() }
         if pool.active > 0 { loop.endpointRemoved(self) }
         for relay in waiters { relay.endpointRemoved(self) }
+        if hasHTTP2 { http2.shutDown() }
     }
 }
 

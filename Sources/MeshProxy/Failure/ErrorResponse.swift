@@ -32,6 +32,9 @@ struct ErrorResponse {
             self.init(reason: Reason(requestError: error.code) ?? .invalidRequestMalformedRequestLine)
         case .methodNotSupported: self.init(reason: .methodNotSupported, detail: "CONNECT")
         case .headTimeout: self.init(reason: .headTimeout)
+        case .bodyTimeout: self.init(reason: .bodyTimeout)
+        case .requestBodyTooLarge(let limit):
+            self.init(reason: .requestBodyTooLarge, detail: "\(limit) bytes at most")
         case .mtlsRequired: self.init(reason: .mtlsRequired)
         case .clientGone: self.init(reason: .clientGone)
         case .idleTimeout: self.init(reason: .idleTimeout)
@@ -46,10 +49,12 @@ struct ErrorResponse {
     /// Nil when the client is told nothing: it has gone, or has seen half an answer.
     var status: Int? { reason.status }
 
+    /// For a person.
+    var text: String { detail.isEmpty ? reason.explanation : "\(reason.explanation): \(detail)" }
+
     func bytes(status: Int, closes: Bool, answering request: RequestTraits) -> [UInt8] {
-        let explanation = detail.isEmpty ? reason.explanation : "\(reason.explanation): \(detail)"
-        return LocalReply.bytes(
-            status: status, reasonCode: reason.code, body: Array("apus: \(explanation)\n".utf8), closes: closes,
+        LocalReply.bytes(
+            status: status, reasonCode: reason.code, body: Array("apus: \(text)\n".utf8), closes: closes,
             answering: request)
     }
 }

@@ -27,6 +27,8 @@ enum ProxyError: Error, Equatable {
     case invalidRequest(HTTP1Error)
     case methodNotSupported
     case headTimeout
+    case bodyTimeout
+    case requestBodyTooLarge(limitBytes: UInt64)
     case mtlsRequired
     case clientGone
     case idleTimeout

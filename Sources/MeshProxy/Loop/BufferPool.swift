@@ -55,10 +55,13 @@ struct ReplayBuffer {
         }
     }
 
-    /// Adds body bytes; false when they would exceed the limit.
-    mutating func append(_ bytes: UnsafeRawBufferPointer, to pool: inout BufferPool) -> Bool {
+    /// Adds body bytes; false when there would be more than `limit`.
+    mutating func append(
+        _ bytes: UnsafeRawBufferPointer, to pool: inout BufferPool,
+        limit: Int = ProxyLimits.replayBytes + ProxyLimits.http.headBytes
+    ) -> Bool {
         guard !bytes.isEmpty else { return true }
-        guard count + bytes.count <= ProxyLimits.replayBytes + ProxyLimits.http.headBytes else { return false }
+        guard count + bytes.count <= limit else { return false }
         if count + bytes.count > storage.count {
             let larger = pool.take(max(count + bytes.count, storage.count * 2))
             larger.copyMemory(from: self.bytes)

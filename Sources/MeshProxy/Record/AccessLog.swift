@@ -59,4 +59,12 @@ struct RequestSubject {
         userAgent = text(head.value(of: .userAgent))
         requestID = text(head.value(of: .requestID))
     }
+
+    init(_ headers: HTTP2Headers) {
+        method = headers.value(of: ":method") ?? ""
+        path = headers.value(of: ":path") ?? ""
+        authority = headers.value(of: ":authority") ?? headers.value(of: "host") ?? ""
+        userAgent = headers.value(of: "user-agent") ?? ""
+        requestID = headers.value(of: "x-request-id") ?? ""
+    }
 }

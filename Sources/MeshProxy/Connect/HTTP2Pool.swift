@@ -1,0 +1,89 @@
+import DequeModule
+import MeshCore
+import MeshHTTP
+import MeshIO
+
+/// The HTTP/2 connections of one loop to one endpoint: one, until it carries as many requests as its peer permits.
+final class HTTP2Pool {
+    enum Checkout {
+        case ready(HTTP2UpstreamConnection)
+        /// It comes later, by `connectionReady` or `connectionFailed`.
+        case waiting
+        case failed(ProxyError)
+    }
+
+    private unowned let upstream: Upstream
+    private var connections: ContiguousArray<HTTP2UpstreamConnection> = []
+    private var connecting: HTTP2UpstreamConnection?
+    private var waiters: Deque<HTTP2Exchange> = []
+
+    init(_ upstream: Upstream) {
+        self.upstream = upstream
+    }
+
+    var isUnused: Bool { connections.isEmpty && connecting == nil && waiters.isEmpty }
+
+    /// Gets a connection for the exchange. Calls nobody back before it returns.
+    func checkout(_ exchange: HTTP2Exchange) -> Checkout {
+        if upstream.isMeshed, upstream.loop.clientTLS == nil { return .failed(.identityMissing) }
+        for connection in connections where connection.canOpenStream { return .ready(connection) }
+        guard waiters.count < ProxyLimits.http2Waiting else { return .failed(.connectionQueueFull) }
+        waiters.append(exchange)
+        openIfNeeded()
+        return .waiting
+    }
+
+    /// The exchange gives up.
+    func cancel(_ exchange: HTTP2Exchange) {
+        if let index = waiters.firstIndex(where: { $0 === exchange }) { waiters.remove(at: index) }
+    }
+
+    private func openIfNeeded() {
+        guard connecting == nil, !waiters.isEmpty, connections.count < ProxyLimits.http2Connections else { return }
+        connecting = HTTP2UpstreamConnection(self, to: upstream)
+    }
+
+    func connected(_ connection: HTTP2UpstreamConnection) {
+        connecting = nil
+        guard !upstream.isRetired else {
+            connection.shutdown()
+            return
+        }
+        connections.append(connection)
+        serveWaiting()
+    }
+
+    func connectFailed(_ connection: HTTP2UpstreamConnection, _ error: ProxyError) {
+        connecting = nil
+        upstream.loop.counters.connectFailures &+= 1
+        upstream.failedInTransport()
+        // Whoever waits has lost this chance; other connections may have room for some.
+        let failed = waiters
+        waiters.removeAll()
+        for exchange in failed { exchange.connectionFailed(upstream, error) }
+    }
+
+    func ended(_ connection: HTTP2UpstreamConnection) {
+        if let index = connections.firstIndex(where: { $0 === connection }) { connections.remove(at: index) }
+        serveWaiting()
+    }
+
+    /// A stream has ended, or a connection takes no more.
+    func serveWaiting() {
+        while !waiters.isEmpty {
+            guard let connection = connections.first(where: { $0.canOpenStream }) else { break }
+            waiters.removeFirst().connectionReady(connection)
+        }
+        openIfNeeded()
+    }
+
+    /// The endpoint is gone. What is in flight there may finish; what waits goes elsewhere.
+    func shutDown() {
+        for connection in Array(connections) { connection.shutdown() }
+        connecting?.shutdown()
+        connecting = nil
+        let waiting = waiters
+        waiters.removeAll()
+        for exchange in waiting { exchange.endpointRemoved(upstream) }
+    }
+}

@@ -1,0 +1,68 @@
+import MeshAddress
+import MeshCore
+import MeshHTTP
+import MeshIO
+
+/// A client's HTTP/2 connection: each of its streams is a request with a way of its own.
+final class HTTP2Relay: HTTP2SessionDelegate, LoopMember {
+    let loop: ProxyLoop
+    let direction: HTTPRelay.Direction
+    let destination: SocketAddress
+    private(set) var target: RouteTarget
+    let caller: Caller
+    private var session: HTTP2Session!
+    var memberIndex = -1
+
+    /// Takes over a connection whose first unread bytes are HTTP/2's preface, and reads those. Answers how many it took.
+    static func start(
+        loop: ProxyLoop, downstream: Connection, direction: HTTPRelay.Direction, destination: SocketAddress,
+        target: RouteTarget, caller: Caller, bytes: UnsafeRawBufferPointer
+    ) -> Int {
+        let relay = HTTP2Relay(loop, direction, destination, target, caller)
+        loop.add(relay)
+        loop.counters.http2Connections &+= 1
+        let session = HTTP2Session(
+            over: downstream, role: .server, limits: ProxyLimits.http2Downstream, delegate: relay)
+        relay.session = session
+        session.opened(downstream)
+        if direction == .inbound, loop.isDraining { relay.drainStarted() }
+        return bytes.isEmpty ? 0 : session.received(downstream, bytes)
+    }
+
+    private init(
+        _ loop: ProxyLoop, _ direction: HTTPRelay.Direction, _ destination: SocketAddress, _ target: RouteTarget,
+        _ caller: Caller
+    ) {
+        self.loop = loop
+        self.direction = direction
+        self.destination = destination
+        self.target = target
+        self.caller = caller
+    }
+
+    /// Where a request goes that begins now: the service may have changed since the connection was made.
+    func freshTarget() -> RouteTarget {
+        if target.isRemoved, let fresh = loop.freshTarget(for: destination, direction) { target = fresh }
+        target.lastUsed = loop.now
+        return target
+    }
+
+    func opened(_ session: HTTP2Session) {}
+
+    func accepted(_ stream: HTTP2Stream, headers: HTTP2Headers, on session: HTTP2Session) {
+        HTTP2Exchange(self, stream, headers).begin()
+    }
+
+    func goAwayReceived(_ session: HTTP2Session) {}
+
+    func closed(_ session: HTTP2Session, _ cause: HTTP2CloseCause) {
+        loop.countEnd(cause)
+        loop.remove(self)
+    }
+
+    /// A GOAWAY tells the caller to send its next requests elsewhere; those that were on their way are still served.
+    func drainStarted() {
+        guard direction == .inbound else { return }
+        session.shutdown(graceMilliseconds: ProxyLimits.http2GraceMilliseconds)
+    }
+}
