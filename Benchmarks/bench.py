@@ -65,7 +65,8 @@ def main():
     if options.report:
         return report.write(out, report.load(out))
     chosen = rows.select(options.only)
-    signal.signal(signal.SIGTERM, interrupted)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupted)
     processes.enter_own_network()
     work = pathlib.Path(tempfile.mkdtemp(prefix="apus-bench-"))
     try:

@@ -3,6 +3,7 @@ package import Logging
 import MeshCore
 import MeshIO
 import MeshIdentity
+import MeshTelemetry
 
 /// A sidecar that believes a file instead of a control plane.
 package enum StaticSidecar {
@@ -21,6 +22,7 @@ package enum StaticSidecar {
         settings.trustDomain = try configuration.mesh.trustDomain
         settings.outbound = try configuration.listeners(configuration.outbound, field: "outbound")
         settings.inbound = try configuration.listeners(configuration.inbound, field: "inbound")
+        if let format = try configuration.accessLogFormat { settings.accessLog = (format, StandardOutputLog()) }
         guard !settings.outbound.isEmpty || !settings.inbound.isEmpty else {
             throw Failure(description: "there is nothing to listen on: give 'outbound' or 'inbound'")
         }
@@ -43,5 +45,18 @@ package enum StaticSidecar {
         plane.drain(deadlineMilliseconds: drainMilliseconds) { _ in done.signal() }
         done.wait()
         plane.stop()
+    }
+}
+
+extension StaticConfiguration {
+    /// Nil leaves requests unlogged.
+    var accessLogFormat: AccessLogFormat? {
+        get throws(Invalid) {
+            guard let accessLog, accessLog != "off" else { return nil }
+            guard let format = AccessLogFormat(rawValue: accessLog) else {
+                throw Invalid(field: "accessLog", value: accessLog, expected: "one of off, text, json")
+            }
+            return format
+        }
     }
 }
