@@ -6,7 +6,7 @@ package enum Reason: UInt8, Sendable, CaseIterable {
     case destinationTimeout, unknownDestinationDenied, queueFull, notRedirected, loopDetected, noHealthyUpstream,
         connectFailed, connectTimeout, tlsFailed, identityMissing, identityMismatch, upstreamReset,
         upstreamTruncated, perTryTimeout, requestTimeout, retryBudgetExhausted, invalidResponse, methodNotSupported,
-        headTimeout, requestBodyTooLarge, mtlsRequired, clientGone, idleTimeout, draining
+        headTimeout, bodyTimeout, requestBodyTooLarge, mtlsRequired, clientGone, idleTimeout, draining
     // A request that is not forwarded because two parsers could read it in two ways, or because it exceeds a limit.
     case invalidRequestTooManyEmptyLines, invalidRequestMalformedRequestLine, invalidRequestInvalidMethod,
         invalidRequestInvalidTargetCharacter, invalidRequestInvalidTargetForm, invalidRequestTargetTooLong,
@@ -95,6 +95,7 @@ package enum Reason: UInt8, Sendable, CaseIterable {
         Row(.invalidResponse, "invalid_response", 502, "UPE", "the endpoint's answer was not valid HTTP"),
         Row(.methodNotSupported, "method_not_supported", 501, "DPE", "the method is not served by the sidecar"),
         Row(.headTimeout, "head_timeout", 408, "DT", "the request's head did not arrive in time"),
+        Row(.bodyTimeout, "body_timeout", 408, "DT", "the request's body came to a halt"),
         Row(.requestBodyTooLarge, "request_body_too_large", 413, "DPE", "the body exceeds what this port takes"),
         Row(
             .mtlsRequired, "mtls_required", 403, "UAEX",
@@ -128,7 +129,7 @@ package enum Reason: UInt8, Sendable, CaseIterable {
             "an HTTP/2 connection came where HTTP/1 is spoken"),
         Row(
             .invalidRequestHeadTooLarge, "invalid_request_head_too_large", 431, "DPE",
-            "the head is larger than 64 KiB"),
+            "the head is larger than 60 KiB"),
         Row(
             .invalidRequestTooManyFields, "invalid_request_too_many_fields", 431, "DPE",
             "the head has more than 200 fields"),
@@ -163,7 +164,7 @@ package enum Reason: UInt8, Sendable, CaseIterable {
             "Host or the target names no valid host and port"),
         Row(
             .invalidRequestHostDiffersFromTarget, "invalid_request_host_differs_from_target", 400, "DPE",
-            "Host and the host of the target differ"),
+            "Host and the target of a CONNECT differ"),
         Row(
             .invalidRequestConnectionNamesFramingField, "invalid_request_connection_names_framing_field", 400, "DPE",
             "Connection names Host or Content-Length as fields to drop"),

@@ -36,6 +36,7 @@ package struct StaticConfiguration: Decodable, Sendable {
         package var retryGRPCStatuses: [UInt8]?
         package var requestTimeoutMilliseconds: Int?
         package var connectTimeoutMilliseconds: Int?
+        package var requestBodyLimitBytes: UInt64?
         package var loadBalancing: String?
     }
 
@@ -70,7 +71,8 @@ package struct StaticConfiguration: Decodable, Sendable {
         "inbound.*": ["listen", "destination"],
         "services.*": [
             "name", "addresses", "ports", "endpoints", "retries", "retryStatuses", "retryGRPCStatuses",
-            "requestTimeoutMilliseconds", "connectTimeoutMilliseconds", "loadBalancing",
+            "requestTimeoutMilliseconds", "connectTimeoutMilliseconds",
+            "requestBodyLimitBytes", "loadBalancing",
         ],
         "services.*.ports.*": ["port", "protocol"],
         "services.*.endpoints.*": ["address", "identity"],
@@ -157,6 +159,7 @@ package struct StaticConfiguration: Decodable, Sendable {
         service.retry.grpcStatuses = Set(entry.retryGRPCStatuses ?? [])
         service.requestTimeoutMilliseconds = entry.requestTimeoutMilliseconds
         service.connectTimeoutMilliseconds = entry.connectTimeoutMilliseconds ?? service.connectTimeoutMilliseconds
+        service.requestBodyLimitBytes = entry.requestBodyLimitBytes
         service.loadBalancing = try choice(entry.loadBalancing, "\(field).loadBalancing", default: .peakEWMA)
         var changes: [SnapshotChange] = [.service(service)]
         for (index, text) in entry.endpoints.enumerated() {

@@ -48,6 +48,8 @@ package struct ConnectionPoolState<Connection: Equatable, Waiter: Equatable> {
     /// How long the endpoint was seen to keep an idle connection; reuse stays clear of it.
     package private(set) var learnedIdleNanoseconds: Int64?
     private var learnedAt: Int64 = 0
+    /// How long the endpoint says that it keeps one (`Keep-Alive: timeout=N`).
+    package private(set) var announcedIdleNanoseconds: Int64?
     /// Too old to be used again: the owner takes and closes them.
     private var expired: [Connection] = []
 
@@ -65,10 +67,17 @@ package struct ConnectionPoolState<Connection: Equatable, Waiter: Equatable> {
     package var isUnused: Bool { idle.isEmpty && waiters.isEmpty && active == 0 && connecting == 0 }
 
     private func reuseLimit(now: Int64) -> Int64 {
-        guard let learnedIdleNanoseconds, now &- learnedAt < Self.learnedLifeNanoseconds else {
-            return limits.idleNanoseconds
+        var limit = limits.idleNanoseconds
+        if let announcedIdleNanoseconds { limit = min(limit, announcedIdleNanoseconds - announcedIdleNanoseconds / 8) }
+        if let learnedIdleNanoseconds, now &- learnedAt < Self.learnedLifeNanoseconds {
+            limit = min(limit, learnedIdleNanoseconds - learnedIdleNanoseconds / 8)
         }
-        return min(limits.idleNanoseconds, learnedIdleNanoseconds - learnedIdleNanoseconds / 8)
+        return limit
+    }
+
+    /// The endpoint has said in a response how long it keeps an idle connection.
+    package mutating func announceIdle(seconds: Int) {
+        announcedIdleNanoseconds = Int64(clamping: min(max(seconds, 0), 1_000_000)) * 1_000_000_000
     }
 
     /// Wants a connection for `waiter`.
@@ -145,6 +154,11 @@ package struct ConnectionPoolState<Connection: Equatable, Waiter: Equatable> {
         guard let index = idle.firstIndex(where: { $0.connection == connection }) else { return }
         let age = now &- idle[index].since
         idle.remove(at: index)
+        learnIdle(age: age, now: now)
+    }
+
+    /// The endpoint has closed a connection that was idle for `age`.
+    package mutating func learnIdle(age: Int64, now: Int64) {
         guard age >= Self.shortestLearnedIdleNanoseconds else { return }
         if let known = learnedIdleNanoseconds, known <= age, now &- learnedAt < Self.learnedLifeNanoseconds { return }
         learnedIdleNanoseconds = age

@@ -18,6 +18,10 @@ final class UpstreamConnection: ConnectionDelegate, LoopMember {
     private var isReturned = false
     /// Requests that were answered in full.
     private(set) var served = 0
+    /// When the last exchange ended.
+    private(set) var freedAt: Int64 = 0
+    /// What had been sent before the request that is on it.
+    private var sentBefore: UInt64 = 0
     var memberIndex = -1
 
     static func open(to upstream: Upstream) {
@@ -47,11 +51,15 @@ final class UpstreamConnection: ConnectionDelegate, LoopMember {
     /// Whether a request on it may meet a peer that has just closed an idle connection.
     var isReused: Bool { served > 0 }
 
+    /// Whether the endpoint has provably seen nothing of the request that is on it. To be asked when the connection has ended.
+    var hasLostRequest: Bool { connection.hasLost(allAfter: sentBefore) }
+
     // MARK: - The relay's side
 
     /// Sends the beginning of a request.
     @inline(__always)
     func send(_ head: UnsafeRawBufferPointer, _ body: UnsafeRawBufferPointer) {
+        sentBefore = connection.bytesSent
         if needsPreface {
             sendWithPreface(head, body)
         } else {
@@ -71,6 +79,7 @@ final class UpstreamConnection: ConnectionDelegate, LoopMember {
     func finishExchange(reusable: Bool) {
         relay = nil
         served &+= 1
+        freedAt = upstream.loop.now
         if reusable, isUsable, connection.retainedBytes == 0 {
             connection.resumeReading()
             upstream.release(self)

@@ -1,3 +1,4 @@
+import MeshAddress
 import MeshCore
 import MeshHTTP
 import MeshIO
@@ -61,6 +62,11 @@ extension HTTPRelay {
         wantsUpgrade = head.wantsUpgrade
         responseStarted = false
         closesAfterResponse = false
+        responseIsComplete = false
+        dechunks = false
+        awaitsContinue = head.expectsContinue
+        bodyDeadline = .max
+        movedNanoseconds = now
         canReplay = true
         status = 0
         tries = 0
@@ -71,12 +77,12 @@ extension HTTPRelay {
         loop.counters.requests &+= 1
         subject = loop.accessLog != nil ? RequestSubject(head, bytes) : nil
 
-        if method == .connect {
-            requestBytes = 0
-            refuse(.methodNotSupported)
+        if target.isRemoved, let fresh = loop.freshTarget(for: destination, direction) { target = fresh }
+        requestBytes = 0
+        if let limit = target.decision.requestBodyLimitBytes, case .length(let length) = head.framing, length > limit {
+            refuseBody(limit)
             return bytes.count
         }
-        if target.isRemoved, let fresh = loop.freshTarget(for: destination, direction) { target = fresh }
 
         writeHead(head, bytes)
         var taken = head.length
@@ -90,8 +96,8 @@ extension HTTPRelay {
             body = UnsafeRawBufferPointer(rebasing: rest[..<count])
             taken += count
         }
-        requestBytes = UInt64(taken &- head.length)
 
+        if !requestBody.isDone { awaitBody() }
         if let timeout = target.decision.requestTimeoutMilliseconds {
             requestDeadline = now &+ Int64(timeout) &* 1_000_000
             rearm()
@@ -118,9 +124,18 @@ extension HTTPRelay {
         } else if let parent, subject != nil {
             subject?.trace = TraceContext(parsing: parent)
         }
-        if head.version == .http10 { lines.append("Connection: keep-alive\r\n") }
+        if head.version == .http10 {
+            // Each hop speaks its own version (RFC 9110 §2.5), and HTTP/1.1 has a Host: the address dialled where nobody names one.
+            edit.version = .http11
+            edit.dropping.insert(.expect)
+            if head.lacksHost {
+                lines.append("Host: ")
+                lines.append(destination.description)
+                lines.append("\r\n" as StaticString)
+            }
+        }
         lines.withBytes { added in
-            replay.start(room: head.length + added.count + 64, from: &loop.buffers) { output in
+            replay.start(room: head.length + added.count + 96, from: &loop.buffers) { output in
                 head.copy(from: bytes, to: output, edit: edit, appending: added)
             }
         }
@@ -130,18 +145,44 @@ extension HTTPRelay {
     private func scanRequestBody(_ bytes: UnsafeRawBufferPointer) -> Int? {
         switch requestBody.scan(bytes) {
         case .more(let count), .done(let count):
+            if count > 0 { awaitsContinue = false }
+            requestBytes &+= UInt64(count)
+            if let limit = target.decision.requestBodyLimitBytes, requestBytes > limit {
+                refuseBody(limit)
+                return nil
+            }
             return count
         case .invalid(let error, _):
             loop.counters.invalidRequests &+= 1
-            if responseStarted {
-                abandonRequest(.invalidRequest(error))
-            } else {
-                endTry(abort: true)
-                refuse(.invalidRequest(error))
-            }
+            endWithin(.invalidRequest(error))
             return nil
         }
     }
+
+    private func refuseBody(_ limit: UInt64) {
+        loop.counters.bodiesTooLarge &+= 1
+        endWithin(.requestBodyTooLarge(limitBytes: limit))
+    }
+
+    /// Ends the request in the middle of its body, with an answer if there was none yet.
+    private func endWithin(_ error: ProxyError) {
+        if responseStarted {
+            abandonRequest(error)
+        } else {
+            endTry(abort: true)
+            refuse(error)
+        }
+    }
+
+    /// The client has a while for more of its body.
+    func awaitBody() {
+        bodyDeadline = now &+ Int64(loop.configuration.deadlines.bodyMilliseconds) &* 1_000_000
+        rearm()
+    }
+
+    /// A connection that its endpoint may just have closed is no risk to take with a body that cannot be sent twice, nor when the
+    /// last try found one.
+    var needsLiveConnection: Bool { silentRetries > 0 || !requestBody.isDone }
 
     // MARK: - A try
 
@@ -212,8 +253,11 @@ extension HTTPRelay {
             }
         }
         guard let count = scanRequestBody(bytes) else { return bytes.count }
-        requestBytes &+= UInt64(count)
         guard count > 0 else { return 0 }
+        movedNanoseconds = now
+        bodyDeadline =
+            requestBody.isDone
+            ? .max : now &+ Int64(loop.configuration.deadlines.bodyMilliseconds) &* 1_000_000
         let body = UnsafeRawBufferPointer(rebasing: bytes[..<count])
         if let exchange, phase == .exchanging {
             exchange.connection.write(body)
@@ -226,6 +270,10 @@ extension HTTPRelay {
             }
         } else {
             keep(body)
+        }
+        if responseIsComplete, requestBody.isDone {
+            if count < bytes.count { downstream.deliverRetained() }
+            finishExchange()
         }
         return count
     }
@@ -247,7 +295,12 @@ extension HTTPRelay {
         }
         discarded += count
         if requestBody.isDone {
-            if closesAfterResponse { closeGracefully() } else { awaitRequest() }
+            if closesAfterResponse {
+                closeGracefully()
+            } else {
+                awaitRequest()
+                if count < bytes.count { downstream.deliverRetained() }
+            }
         } else if discarded > ProxyLimits.discardBytes {
             closeGracefully()
         }

@@ -7,6 +7,12 @@ extension HTTPRelay {
     /// Bytes from the endpoint. Answers how many were taken.
     func upstreamReceived(_ connection: UpstreamConnection, _ bytes: UnsafeRawBufferPointer) -> Int {
         guard phase == .exchanging else { return bytes.count }
+        movedNanoseconds = now
+        if responseIsComplete {
+            // More than the response: whatever it is, it answers no request.
+            endEarlyAnswer()
+            return bytes.count
+        }
         return responseStarted ? passBody(connection, bytes) : readHead(connection, bytes)
     }
 
@@ -27,10 +33,11 @@ extension HTTPRelay {
                 if head.isInterim {
                     position += head.length
                     passInterim(head, rest)
+                    if downstream.isAboveHighWater { connection.connection.pauseReading() }
                     if position == bytes.count { return position }
                     continue
                 }
-                if head.status == 101 {
+                if head.framing == .upgrade {
                     upgrade(connection, head, rest)
                     return bytes.count
                 }
@@ -41,6 +48,10 @@ extension HTTPRelay {
 
     /// A 1xx goes to those who know that there may be one (RFC 9110 §15.2).
     private func passInterim(_ head: ResponseHead, _ bytes: UnsafeRawBufferPointer) {
+        if head.status == 100 {
+            awaitsContinue = false
+            if !requestBody.isDone { awaitBody() }
+        }
         guard !traits.contains(.http10) else { return }
         let count = head.copy(from: bytes, to: loop.scratch, edit: HeadEdit(version: .http11))
         downstream.write(UnsafeRawBufferPointer(rebasing: loop.scratch[..<min(count, loop.scratch.count)]))
@@ -69,11 +80,22 @@ extension HTTPRelay {
         canReplay = false
         if requestBody.isDone { replay.release(to: &loop.buffers) }
         responseKeepsUpstream = head.keepAlive
+        if let seconds = head.keepAliveSeconds {
+            upstream?.pool.announceIdle(seconds: seconds)
+            if seconds == 0 { responseKeepsUpstream = false }
+        }
         responseBody = BodyScanner(head.framing, limits: ProxyLimits.http)
         closesAfterResponse =
-            !keepsAlive || downstreamEnded || head.framing == .untilClose || (direction == .inbound && loop.isDraining)
+            !keepsAlive || head.framing == .untilClose || (direction == .inbound && loop.isDraining)
+            || downstreamEnded && downstream.retainedBytes == 0
+        if !requestBody.isDone || method == .connect { considerRest(head) }
 
         var edit = HeadEdit(dropping: [], version: head.version == .http10 ? .http11 : nil)
+        if traits.contains(.http10), head.has(.transferEncoding) {
+            edit.dropping.formUnion(.chunkedCoding)
+            dechunks = head.framing == .chunked
+            if dechunks { closesAfterResponse = true }
+        }
         // Only a sidecar's own replies carry the field; an application's would be taken for one.
         if direction == .inbound, head.has(.apusReason) { edit.dropping.insert(.apusReason) }
         let added: StaticString =
@@ -88,6 +110,12 @@ extension HTTPRelay {
             return bytes.count
         }
         let rest = UnsafeRawBufferPointer(rebasing: bytes[head.length...])
+        if dechunks {
+            responseBytes = 0
+            downstream.write(UnsafeRawBufferPointer(rebasing: output[..<written]))
+            let taken = passPayload(connection, rest)
+            return taken == rest.count ? bytes.count : head.length &+ taken
+        }
         let step = responseBody.scan(rest)
         let count = step.count
         responseBytes = UInt64(count)
@@ -104,7 +132,30 @@ extension HTTPRelay {
         return settle(connection, step, count, of: rest.count) ? bytes.count : head.length &+ count
     }
 
+    /// What an early answer, or a refused tunnel, means for what the client still sends.
+    private func considerRest(_ head: ResponseHead) {
+        if method == .connect {
+            // What a client has sent in hope of a tunnel is no request. Only who is asked for credentials may go on, if it waited.
+            if head.status != 407 || downstream.retainedBytes > 0 { closesAfterResponse = true }
+        } else if awaitsContinue || !head.keepAlive {
+            // Whether the client still sends its body is open, and a server that closes takes no more of it. Either way the
+            // client must not think of another request on this connection (RFC 9112 §9.3).
+            closesAfterResponse = true
+            responseKeepsUpstream = false
+        }
+    }
+
+    /// A chunked body for a client of HTTP/1.0, which knows no chunks: it ends with the connection.
+    private func passPayload(_ connection: UpstreamConnection, _ bytes: UnsafeRawBufferPointer) -> Int {
+        let step = responseBody.scanPayload(bytes) { data in
+            responseBytes &+= UInt64(data.count)
+            downstream.write(data)
+        }
+        return settle(connection, step, step.count, of: bytes.count) ? bytes.count : step.count
+    }
+
     private func passBody(_ connection: UpstreamConnection, _ bytes: UnsafeRawBufferPointer) -> Int {
+        if dechunks { return passPayload(connection, bytes) }
         let step = responseBody.scan(bytes)
         let count = step.count
         if count > 0 {
@@ -126,7 +177,12 @@ extension HTTPRelay {
         case .done:
             // More than the response: whatever it is, it answers no request.
             if count < available { responseKeepsUpstream = false }
-            finishExchange()
+            if requestBody.isDone || !responseKeepsUpstream {
+                finishExchange()
+            } else {
+                // The server has answered early and goes on reading: it gets the rest.
+                responseIsComplete = true
+            }
             return count < available
         case .more:
             if downstream.isAboveHighWater { connection.connection.pauseReading() }
@@ -149,6 +205,13 @@ extension HTTPRelay {
         endRequest()
     }
 
+    /// Nobody takes the rest of a request that is answered.
+    func endEarlyAnswer() {
+        responseKeepsUpstream = false
+        if downstreamEnded { closesAfterResponse = true }
+        finishExchange()
+    }
+
     /// What comes after an answer: the next request, the rest of this one, or the end.
     @inline(__always)
     func endRequest() {
@@ -156,7 +219,10 @@ extension HTTPRelay {
         replay.release(to: &loop.buffers)
         upstream = nil
         if !tried.isEmpty { tried.removeAll() }
-        if !requestBody.isDone {
+        bodyDeadline = .max
+        if !requestBody.isDone, downstreamEnded {
+            closeGracefully()
+        } else if !requestBody.isDone {
             discarded = 0
             phase = .discarding
             clientDeadline = now &+ Int64(loop.configuration.deadlines.headMilliseconds) &* 1_000_000
@@ -200,17 +266,30 @@ extension HTTPRelay {
             return
         }
         // A sidecar finishes a connection only between requests: what it has not begun to answer it has not read.
-        let isUnprocessed =
-            connection.isReused && upstream?.isMeshed == true && connection.connection.retainedBytes == 0
+        let isUnread =
+            connection.connection.retainedBytes == 0
+            && (upstream?.isMeshed == true ? connection.isReused : connection.hasLostRequest)
         endTry(abort: true)
-        failed(.upstreamReset, isUnprocessed: isUnprocessed, isSilent: isUnprocessed)
+        failedUnanswered(connection, isUnread: isUnread)
+    }
+
+    /// The connection has ended before a byte of the answer.
+    ///
+    /// - Parameter isUnread: provably nobody has read the request.
+    private func failedUnanswered(_ connection: UpstreamConnection, isUnread: Bool) {
+        let isSilent = isUnread && connection.isReused
+        if isSilent {
+            loop.counters.requestsUnread &+= 1
+            upstream?.pool.learnIdle(age: tryStartedNanoseconds &- connection.freedAt, now: now)
+        }
+        failed(.upstreamReset, isUnprocessed: isUnread, isSilent: isSilent)
     }
 
     func upstreamClosed(_ connection: UpstreamConnection, _ cause: CloseCause) {
         guard phase == .exchanging, exchange === connection else { return }
         exchange = nil
         if responseStarted {
-            if responseBody.mayEndWithConnection, cause == .peer {
+            if responseIsComplete || responseBody.mayEndWithConnection && cause == .peer {
                 responseKeepsUpstream = false
                 finishExchange()
             } else {
@@ -219,14 +298,15 @@ extension HTTPRelay {
             return
         }
         endTry(abort: false)
-        failed(.upstreamReset, isUnprocessed: false, isSilent: false)
+        failedUnanswered(connection, isUnread: upstream?.isMeshed == false && connection.hasLostRequest)
     }
 
     // MARK: - Upgrade
 
-    /// The connection becomes what both ends have agreed on: bytes, as far as we are concerned.
+    /// The connection becomes what both ends have agreed on, a tunnel after CONNECT for instance: bytes, as far as we are concerned.
     private func upgrade(_ connection: UpstreamConnection, _ head: ResponseHead, _ bytes: UnsafeRawBufferPointer) {
-        status = 101
+        status = head.status
+        if status == 101 { loop.counters.upgrades &+= 1 } else { loop.counters.tunnels &+= 1 }
         upstream?.succeeded()
         let written = head.copy(from: bytes, to: loop.scratch, edit: HeadEdit(keepsUpgrade: true, version: .http11))
         guard written <= loop.scratch.count, let upstream else {

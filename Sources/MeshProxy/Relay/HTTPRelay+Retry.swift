@@ -134,7 +134,7 @@ extension HTTPRelay {
         let wasSent = phase == .exchanging
         if wasSent { upstream?.failed() }
         endTry(abort: true)
-        if error == .requestTimeout || upstream == nil {
+        if error == .requestTimeout || error == .idleTimeout || upstream == nil {
             answer(error)
         } else {
             failed(error, isUnprocessed: !wasSent, isSilent: false)
@@ -152,7 +152,8 @@ extension HTTPRelay {
             return
         }
         self.status = status
-        closesAfterResponse = !keepsAlive || !requestBody.isDone || (direction == .inbound && loop.isDraining)
+        closesAfterResponse =
+            !keepsAlive || !requestBody.isDone || method == .connect || (direction == .inbound && loop.isDraining)
         let bytes = response.bytes(status: status, closes: closesAfterResponse, answering: traits)
         responseBytes = 0
         responseStarted = true

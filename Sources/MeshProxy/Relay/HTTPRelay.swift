@@ -55,6 +55,12 @@ final class HTTPRelay: ConnectionDelegate, TimerTarget, LoopMember {
     var responseStarted = false
     var responseKeepsUpstream = false
     var closesAfterResponse = false
+    /// The client sends its body when it is told to (RFC 9110 §10.1.1), and has not been told yet.
+    var awaitsContinue = false
+    /// The response has been passed on whole, and the endpoint still takes the request's body.
+    var responseIsComplete = false
+    /// The chunks of the response are taken apart for a client of HTTP/1.0.
+    var dechunks = false
     var status = 0
     var upstream: Upstream?
     var exchange: UpstreamConnection?
@@ -77,6 +83,10 @@ final class HTTPRelay: ConnectionDelegate, TimerTarget, LoopMember {
     var requestDeadline = Int64.max
     var tryDeadline = Int64.max
     var retryAt = Int64.max
+    /// For more of the request's body.
+    var bodyDeadline = Int64.max
+    /// When something of the exchange last moved.
+    var movedNanoseconds: Int64 = 0
     private var timer: LoopTimer!
 
     init(
@@ -120,7 +130,8 @@ final class HTTPRelay: ConnectionDelegate, TimerTarget, LoopMember {
             phase = .closing
         case .waiting, .exchanging:
             // A client may finish its side and still wait for the answer, but not in the middle of its request.
-            if !requestBody.isDone { abandonRequest(.clientGone) }
+            if requestBody.isDone { return }
+            if responseIsComplete { endEarlyAnswer() } else { abandonRequest(.clientGone) }
         case .discarding, .closing:
             downstream.close()
         }
@@ -152,7 +163,8 @@ final class HTTPRelay: ConnectionDelegate, TimerTarget, LoopMember {
     /// Arms the timer for the earliest of the deadlines. A deadline that moved later needs no call: the timer fires, finds
     /// nothing due, and is armed again.
     func rearm() {
-        let next = min(min(clientDeadline, requestDeadline), min(tryDeadline, retryAt))
+        var next = min(min(clientDeadline, requestDeadline), min(tryDeadline, min(retryAt, bodyDeadline)))
+        if phase == .waiting || phase == .exchanging { next = min(next, stallDeadline) }
         guard next != .max else { return }
         timer.arm(afterMilliseconds: Int(clamping: max(0, next &- now) / 1_000_000 + 1))
     }
@@ -168,9 +180,16 @@ final class HTTPRelay: ConnectionDelegate, TimerTarget, LoopMember {
         } else if tryDeadline <= now {
             tryDeadline = .max
             timedOut(phase == .waiting ? .connectionQueueTimeout : .perTryTimeout)
+        } else if bodyDeadline <= now {
+            bodyDeadline = .max
+            bodyTimedOut()
         } else if clientDeadline <= now {
             clientDeadline = .max
             clientTimedOut()
+        } else if phase == .waiting || phase == .exchanging, stallDeadline <= now {
+            loop.counters.idleTimeouts &+= 1
+            movedNanoseconds = now
+            timedOut(.idleTimeout)
         }
         if phase != .closing || clientDeadline != .max { rearm() }
     }
@@ -190,6 +209,29 @@ final class HTTPRelay: ConnectionDelegate, TimerTarget, LoopMember {
         }
     }
 
+    /// The idle timer of the time between requests is not taken back when one begins: it comes to this at its leisure.
+    private var stallDeadline: Int64 {
+        movedNanoseconds &+ Int64(loop.configuration.deadlines.byteIdleMilliseconds) &* 1_000_000
+    }
+
+    /// The client has sent nothing of its body for a while.
+    private func bodyTimedOut() {
+        guard phase == .waiting || phase == .exchanging, !requestBody.isDone else { return }
+        if responseIsComplete {
+            endEarlyAnswer()
+            return
+        }
+        // Nobody waits for a client that was not told to go on, that is held up here, or that talks with its server in turns.
+        let isHeldUp = phase == .waiting || exchange?.connection.isAboveHighWater == true
+        if awaitsContinue || isHeldUp || responseStarted {
+            awaitBody()
+            return
+        }
+        loop.counters.bodyTimeouts &+= 1
+        endTry(abort: true)
+        refuse(.bodyTimeout)
+    }
+
     /// Ends the connection so that a peer which is just sending another request learns that nobody has read it: our side is
     /// finished first, and reading goes on for a while, since closing over unread bytes would reset what we sent.
     func closeGracefully() {
@@ -203,6 +245,7 @@ final class HTTPRelay: ConnectionDelegate, TimerTarget, LoopMember {
         clientDeadline = now &+ Int64(ProxyLimits.lingerMilliseconds) &* 1_000_000
         requestDeadline = .max
         tryDeadline = .max
+        bodyDeadline = .max
         rearm()
         downstream.resumeReading()
     }

@@ -2,9 +2,9 @@ import MeshTelemetry
 
 /// The field lines that a relay adds to a head, built in place.
 struct HeaderLines {
-    private static let capacity = 128
+    private static let capacity = 160
 
-    private var storage = InlineArray<128, UInt8>(repeating: 0)
+    private var storage = InlineArray<160, UInt8>(repeating: 0)
     private var count = 0
 
     /// Our own constants only, which fit.
@@ -12,6 +12,14 @@ struct HeaderLines {
     mutating func append(_ text: StaticString) {
         for index in 0..<text.utf8CodeUnitCount where count < HeaderLines.capacity {
             storage[count] = text.utf8Start[index]
+            count &+= 1
+        }
+    }
+
+    /// For what is at most an address and a port long.
+    mutating func append(_ text: String) {
+        for byte in text.utf8 where count < HeaderLines.capacity {
+            storage[count] = byte
             count &+= 1
         }
     }

@@ -5,6 +5,8 @@ package struct RouteDecision: Sendable, Equatable {
     package var retry: RetryPolicy
     /// To the last byte of the response; nil is without limit.
     package var requestTimeoutMilliseconds: Int?
+    /// Of the request's body as it is sent, chunk sizes included; nil for none.
+    package var requestBodyLimitBytes: UInt64?
     package var connectTimeoutMilliseconds: Int
 
     package init(
@@ -30,8 +32,10 @@ package struct RouteDecision: Sendable, Equatable {
 package enum Router {
     /// Today a service has one policy for all of its requests.
     package static func route(_ service: Service) -> RouteDecision {
-        RouteDecision(
+        var decision = RouteDecision(
             retry: service.retry, requestTimeoutMilliseconds: service.requestTimeoutMilliseconds,
             connectTimeoutMilliseconds: service.connectTimeoutMilliseconds)
+        decision.requestBodyLimitBytes = service.requestBodyLimitBytes
+        return decision
     }
 }

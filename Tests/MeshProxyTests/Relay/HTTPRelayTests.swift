@@ -93,66 +93,6 @@ import Testing
         }
     }
 
-    @Test func aClientThatWaitsForAContinueGetsIt() async throws {
-        try await onOwnThread {
-            let server = try TestServer { socket, _ in
-                guard let head = try socket.readHead() else { return }
-                #expect(head["expect"] == "100-continue")
-                try socket.write("HTTP/1.1 100 Continue\r\n\r\n")
-                let body = try socket.readBody(head)
-                try socket.write(TestServer.ok("got \(body.count)"))
-            }
-            let mesh = try TestMesh(server)
-            let client = try mesh.client()
-            try client.write("PUT / HTTP/1.1\r\nHost: catalog\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
-            #expect(try client.readHead()?.status == 100)
-            try client.write("body")
-            #expect(try client.readResponse().text == "got 4")
-        }
-    }
-
-    @Test func earlyHintsPassInFrontOfTheResponse() async throws {
-        try await onOwnThread {
-            let server = try TestServer { socket, _ in
-                while try socket.readHead() != nil {
-                    try socket.write("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n" + TestServer.ok("x"))
-                }
-            }
-            let mesh = try TestMesh(server)
-            let client = try mesh.client()
-            try client.write("GET / HTTP/1.1\r\nHost: catalog\r\n\r\n")
-            #expect(try client.readHead()?.status == 103)
-            #expect(try client.readResponse().text == "x")
-        }
-    }
-
-    @Test func anUpgradeTurnsTheConnectionIntoBytes() async throws {
-        try await onOwnThread {
-            let server = try TestServer { socket, _ in
-                guard let head = try socket.readHead() else { return }
-                #expect(head["upgrade"] == "websocket")
-                #expect(head["connection"]?.lowercased() == "upgrade")
-                try socket.write(
-                    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nfirst")
-                #expect(try socket.readText(4) == "ping")
-                try socket.write("pong")
-                socket.finishWriting()
-                #expect(try socket.readToEnd() == Array("last".utf8))
-            }
-            let mesh = try TestMesh(server)
-            let client = try mesh.client()
-            try client.write(
-                "GET /ws HTTP/1.1\r\nHost: catalog\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nping")
-            let head = try client.readHead()
-            #expect(head?.status == 101)
-            #expect(head?["upgrade"] == "websocket")
-            #expect(try client.readText(9) == "firstpong")
-            #expect(try client.readToEnd().isEmpty)
-            try client.write("last")
-            client.finishWriting()
-        }
-    }
-
     @Test func anHTTP10ClientIsServedAndItsConnectionClosed() async throws {
         try await onOwnThread {
             let server = try TestServer.http()
@@ -195,21 +135,6 @@ import Testing
         }
     }
 
-    @Test func anEarlyResponseReachesAClientThatIsStillSending() async throws {
-        try await onOwnThread {
-            let server = try TestServer { socket, _ in
-                _ = try socket.readHead()
-                try socket.write("HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
-                _ = try socket.readToEnd()
-            }
-            let mesh = try TestMesh(server)
-            let client = try mesh.client()
-            try client.write("POST / HTTP/1.1\r\nHost: catalog\r\nContent-Length: 100000000\r\n\r\n")
-            try client.write([UInt8](repeating: 65, count: 100_000))
-            #expect(try client.readResponse().status == 413)
-        }
-    }
-
     @Test func aClientThatHalfClosesStillGetsItsAnswer() async throws {
         try await onOwnThread {
             let server = try TestServer.http()
@@ -231,48 +156,6 @@ import Testing
                 try client.write([byte])
             }
             #expect(try client.readResponse().text == "abc")
-        }
-    }
-
-    @Test func bigBodiesPassThroughConstantMemory() async throws {
-        try await onOwnThread {
-            let size = 256 * 1024 * 1024
-            let piece = [UInt8](repeating: 7, count: 1 << 20)
-            let server = try TestServer { socket, _ in
-                guard let head = try socket.readHead() else { return }
-                var left = Int(head["content-length"] ?? "") ?? 0
-                while left > 0 { left -= try socket.readSome().count }
-                try socket.write("HTTP/1.1 200 OK\r\nContent-Length: \(size)\r\n\r\n")
-                for _ in 0..<size / piece.count { try socket.write(piece) }
-            }
-            let mesh = try TestMesh(server)
-            let before = residentBytes()
-            let client = try mesh.client()
-            try client.write("POST / HTTP/1.1\r\nHost: catalog\r\nContent-Length: \(size)\r\n\r\n")
-            for _ in 0..<size / piece.count { try client.write(piece) }
-            let head = try client.readHead()
-            #expect(head?.status == 200)
-            // A slow reader for a while: what it does not take must wait at the server, not here.
-            usleep(200_000)
-            var received = 0
-            while received < size {
-                let more = try client.readSome()
-                guard !more.isEmpty else { break }
-                received += more.count
-            }
-            #expect(received == size)
-            #expect(residentBytes() - before < 64 * 1024 * 1024)
-        }
-    }
-
-    @Test func connectIsRefusedWithItsReason() async throws {
-        try await onOwnThread {
-            let mesh = try TestMesh(try TestServer.http())
-            let client = try mesh.client()
-            try client.write("CONNECT other:443 HTTP/1.1\r\nHost: other:443\r\n\r\n")
-            let response = try client.readResponse()
-            #expect(response.status == 501)
-            #expect(response.reason == "method_not_supported")
         }
     }
 

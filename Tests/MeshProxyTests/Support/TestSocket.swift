@@ -83,6 +83,15 @@ final class TestSocket: @unchecked Sendable {
 
     // MARK: - Reading
 
+    /// Whether something comes, or has come, within the time.
+    func waitForInput(milliseconds: Int32) throws -> Bool {
+        if !buffered.isEmpty { return true }
+        var state = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        let count = poll(&state, 1, milliseconds)
+        guard count >= 0 else { throw Failure(description: "poll: errno \(errno)") }
+        return count > 0
+    }
+
     /// More bytes; empty at the end of the stream.
     func readSome() throws -> [UInt8] {
         if !buffered.isEmpty {
@@ -90,6 +99,14 @@ final class TestSocket: @unchecked Sendable {
             return buffered
         }
         return try receive()
+    }
+
+    /// How many bytes were read and dropped, `count` at most; 0 at the end of the stream.
+    func readSome(atMost count: Int) throws -> Int {
+        if buffered.isEmpty { buffered = try receive() }
+        let taken = min(count, buffered.count)
+        buffered.removeFirst(taken)
+        return taken
     }
 
     private func receive() throws -> [UInt8] {
@@ -150,14 +167,14 @@ final class TestSocket: @unchecked Sendable {
     }
 
     func readBody(_ head: Head) throws -> [UInt8] {
-        if head["transfer-encoding"]?.lowercased() == "chunked" { return try readChunked() }
+        if head["transfer-encoding"]?.lowercased() == "chunked" { return try readChunks() }
         if let length = head["content-length"].flatMap({ Int($0) }) { return try read(length) }
         return head.isResponse ? try readToEnd() : []
     }
 
     private(set) var trailers: [String] = []
 
-    private func readLine() throws -> String {
+    func readLine() throws -> String {
         while true {
             if let end = buffered.firstIndex(of: 10) {
                 defer { buffered.removeFirst(end + 1) }
@@ -169,7 +186,7 @@ final class TestSocket: @unchecked Sendable {
         }
     }
 
-    private func readChunked() throws -> [UInt8] {
+    func readChunks() throws -> [UInt8] {
         var body: [UInt8] = []
         trailers = []
         while true {
