@@ -13,10 +13,11 @@ package struct Balancer: Sendable, Equatable {
     /// Picks one of `count` candidates that `isExcluded` does not name, or nil when it names all of them.
     ///
     /// `load` is asked twice at most (power of two choices), so that a choice costs the same among three endpoints and three
-    /// thousand.
+    /// thousand. `passedOver` is told which endpoint lost against which by its load.
     @inline(__always)
     package mutating func pick(
-        count: Int, random: inout some RandomNumberGenerator, isExcluded: (Int) -> Bool, load: (Int) -> Double
+        count: Int, random: inout some RandomNumberGenerator, isExcluded: (Int) -> Bool, load: (Int) -> Double,
+        passedOver: (_ loser: Int, _ winner: Int) -> Void = { _, _ in }
     ) -> Int? {
         guard count > 0 else { return nil }
         if count == 1 { return isExcluded(0) ? nil : 0 }
@@ -38,7 +39,10 @@ package struct Balancer: Sendable, Equatable {
                 let second = Balancer.draw(
                     count: count, random: &random, isExcluded: { $0 == first || isExcluded($0) })
             else { return first }
-            return load(second) < load(first) ? second : first
+            // A tie goes to the first, which is as random as the second.
+            let (winner, loser) = load(second) < load(first) ? (second, first) : (first, second)
+            passedOver(loser, winner)
+            return winner
         }
     }
 
