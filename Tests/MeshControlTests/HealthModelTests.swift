@@ -78,6 +78,39 @@ struct HealthModelTests {
         #expect(model.observation(of: catalog, now: clock(109)).figures.requestsPerSecond == 3.5)
     }
 
+    /// A control plane that has just begun hears at once of all that happened while there was none.
+    @Test(
+        "What a report collected over a longer time has its rates over that time, and is not taken for recent",
+        arguments: [(1, 7, 7), (20, 140, 70), (60, 420, 70), (300, 420, 70)] as [(Int64, UInt64, UInt64)])
+    func longReport(seconds: Int64, requests: UInt64, recent: UInt64) {
+        var model = model()
+        let collected = UInt64(seconds) * 7
+        var delta = delta(good: collected)
+        delta.bytesSent = collected * 100
+        delta.retries = collected
+        var report = report([delta])
+        report.intervalMilliseconds = Int(seconds) * 1000
+        // The machine has just started: its clock is younger than the report.
+        model.ingest(report, reporter: reporter, now: clock(30))
+        let seen = model.observation(of: catalog, now: clock(30))
+        #expect(seen.requests == requests)
+        #expect(seen.recentRequests == recent)
+        #expect(seen.figures.requestsPerSecond == 7)
+        #expect(abs(seen.figures.retriesPerSecond - 7) < 3)
+        #expect(abs(seen.figures.sentBytesPerSecond - 700) < 300)
+        #expect(model.edges(namespace: nil, now: clock(30)).edges.first?.requestsPerSecond == 7)
+    }
+
+    @Test("A report's time is held within bounds, whatever it says", arguments: [Int.min, -1, 0, 1499, Int.max])
+    func absurdTime(milliseconds: Int) {
+        var model = model()
+        var report = report([delta(good: 7)])
+        report.intervalMilliseconds = milliseconds
+        model.ingest(report, reporter: reporter, now: clock(1000))
+        let rate = model.observation(of: catalog, now: clock(1000)).figures.requestsPerSecond
+        #expect(milliseconds == .max ? rate < 1 : rate == 7)
+    }
+
     @Test("A request that both ends report counts once; callers without a sidecar are counted by the service's own")
     func both() {
         var model = model()

@@ -78,6 +78,26 @@ extension MetricsSnapshot {
         #expect(registry.snapshot().count("a", 200) == 2)
     }
 
+    @Test("Reports tell the bytes of bodies and of streams together; the page tells them apart")
+    func bytes() {
+        let registry = MetricsRegistry()
+        let cell = registry.edge(edge("a"))
+        cell.record(ResponseKey(status: 200), durationNanoseconds: 1, requestBytes: 10, responseBytes: 300)
+        cell.record(ResponseKey(status: 404), durationNanoseconds: 1, requestBytes: 5, responseBytes: 0)
+        var counts = StreamCounts()
+        counts.receivedBytes = 1000
+        counts.sentBytes = 2000
+        cell.add(counts)
+        let first = registry.takeReports()
+        #expect(first.map(\.streams.receivedBytes) == [1015])
+        #expect(first.map(\.streams.sentBytes) == [2300])
+        cell.record(ResponseKey(status: 200), durationNanoseconds: 1, requestBytes: 1, responseBytes: 2)
+        let second = registry.takeReports()
+        #expect(second.map(\.streams.receivedBytes) == [1])
+        #expect(second.map(\.streams.sentBytes) == [2])
+        #expect(registry.snapshot().edges.map(\.streams) == [counts])
+    }
+
     @Test("Beyond its limit everything is counted under overflow, and nothing is lost")
     func overflow() {
         var limits = MetricsRegistry.Limits()

@@ -36,7 +36,8 @@ enum ReportTables {
     static func stat(_ report: StatReport) -> String {
         guard !report.rows.isEmpty else { return "no traffic in the last \(report.windowSeconds) s\n" }
         var table = TextTable(
-            "FROM", "TO", "PROTOCOL", "SUCCESS", "REQ/S", "P50", "P95", "P99", "RETRIES/S", "OPEN", "ANSWERS")
+            "FROM", "TO", "PROTOCOL", "SUCCESS", "REQ/S", "P50", "P95", "P99", "RETRIES/S", "OPEN", "UP/S", "DOWN/S",
+            "ANSWERS")
         for row in report.rows {
             let figures = row.figures
             table.add(
@@ -44,6 +45,7 @@ enum ReportTables {
                 Figures.rate(figures.requestsPerSecond), Figures.milliseconds(figures.p50Milliseconds),
                 Figures.milliseconds(figures.p95Milliseconds), Figures.milliseconds(figures.p99Milliseconds),
                 Figures.rate(figures.retriesPerSecond), "\(figures.openConnections)",
+                Figures.bytes(figures.receivedBytesPerSecond), Figures.bytes(figures.sentBytesPerSecond),
                 row.responses.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", "))
         }
         return table.text + overflow(report.overflowedEdges)

@@ -19,6 +19,19 @@ package enum Figures {
         return String(format: value < 10 ? "%.1fms" : "%.0fms", value)
     }
 
+    /// `1.5kB`, in powers of 1000.
+    package static func bytes(_ count: Double) -> String {
+        var value = count
+        var unit = 0
+        let units = ["B", "kB", "MB", "GB", "TB"]
+        while value >= 999.5, unit < units.count - 1 {
+            value /= 1000
+            unit += 1
+        }
+        return (value > 0 && value < 10 && unit > 0 ? String(format: "%.1f", value) : String(format: "%.0f", value))
+            + units[unit]
+    }
+
     /// `3h12m`, `45s`: two units at most.
     package static func age(seconds: Double) -> String {
         let total = Int(max(0, seconds))

@@ -41,7 +41,8 @@ extension EdgeKey {
 }
 
 extension TrafficEdge {
-    mutating func take(_ delta: EdgeDelta, pod: ObjectName, now: HealthClock) {
+    mutating func take(_ delta: EdgeDelta, pod: ObjectName, span: ReportSpan, now: HealthClock) {
+        observedSinceSecond = min(observedSinceSecond, span.firstSecond)
         lastSeenSecond = now.monotonicSeconds
         lastSeenAt = now.wall
         if let identity = delta.destination.identity { destinationIdentity = identity }
@@ -51,7 +52,7 @@ extension TrafficEdge {
             requests &+= count.count
             if count.isFailure { failures &+= count.count }
         }
-        if requests > 0 { window.add(requests: requests, failures: failures, at: now.monotonicSeconds) }
+        if requests > 0 { window.add(requests: requests, failures: failures, over: span) }
         let opened = delta.connectionsOpened
         let open =
             openConnections[pod, default: 0] &+ Int64(clamping: opened) &- Int64(clamping: delta.connectionsClosed)
@@ -60,12 +61,12 @@ extension TrafficEdge {
             for bucket in delta.latency.buckets.prefix(LatencyBuckets.bucketLimit) {
                 slot.latency.add(index: bucket.index, count: bucket.count)
             }
-            for count in delta.requests { slot.count(response: count.kind, count.count) }
-            slot.retries &+= delta.retries
-            slot.connectionsOpened &+= opened
-            slot.connectionsFailed &+= delta.connectionsFailed
-            slot.sent &+= delta.bytesSent
-            slot.received &+= delta.bytesReceived
+            for count in delta.requests { slot.count(response: count.kind, span.recent(count.count)) }
+            slot.retries &+= span.recent(delta.retries)
+            slot.connectionsOpened &+= span.recent(opened)
+            slot.connectionsFailed &+= span.recent(delta.connectionsFailed)
+            slot.sent &+= span.recent(delta.bytesSent)
+            slot.received &+= span.recent(delta.bytesReceived)
             let weight = max(1, requests &+ opened)
             if delta.isSecured { slot.secured &+= weight } else { slot.plaintext &+= weight }
         }

@@ -55,8 +55,9 @@ package struct HealthModel: Sendable {
     package mutating func ingest(_ report: TelemetryReport, reporter: Workload?, now: HealthClock) {
         reports &+= 1
         let pod = report.pod
+        let span = ReportSpan(milliseconds: report.intervalMilliseconds, endSecond: now.monotonicSeconds)
         for delta in report.edges.prefix(TelemetryReport.edgeLimit) {
-            ingest(delta, pod: pod, reporter: reporter, now: now)
+            ingest(delta, pod: pod, reporter: reporter, span: span, now: now)
         }
         let caller = "\(pod.namespace)/\(reporter?.owner ?? pod.name)"
         let kept = Array(report.ejections.prefix(limits.ejectionsPerSidecar))
@@ -69,19 +70,22 @@ package struct HealthModel: Sendable {
         for slot in edges.indices { edges[slot]?.openConnections[pod] = nil }
     }
 
-    private mutating func ingest(_ delta: EdgeDelta, pod: ObjectName, reporter: Workload?, now: HealthClock) {
+    private mutating func ingest(
+        _ delta: EdgeDelta, pod: ObjectName, reporter: Workload?, span: ReportSpan, now: HealthClock
+    ) {
         let key = EdgeKey(delta, pod: pod, reporter: reporter)
         guard let slot = slotByKey[key] ?? makeEdge(key, now: now) else {
             overflowedDeltas &+= 1
             return
         }
-        edges[slot]?.take(delta, pod: pod, now: now)
+        edges[slot]?.take(delta, pod: pod, span: span, now: now)
     }
 
     private mutating func makeEdge(_ key: EdgeKey, now: HealthClock) -> Int? {
         guard slotByKey.count < limits.edges else { return nil }
         let edge = TrafficEdge(
-            key: key, firstSeenSecond: now.monotonicSeconds, lastSeenSecond: now.monotonicSeconds, lastSeenAt: now.wall)
+            key: key, observedSinceSecond: now.monotonicSeconds, lastSeenSecond: now.monotonicSeconds,
+            lastSeenAt: now.wall)
         let slot: Int
         if let free = freeSlots.popLast() {
             slot = free
@@ -135,7 +139,7 @@ package struct HealthModel: Sendable {
         let totals = totals(of: service, now: now)
         let edges = counted(slots)
         let open = edges.reduce(0) { $0 + $1.open }
-        let since = edges.map(\.firstSeenSecond).min() ?? now.monotonicSeconds
+        let since = edges.map(\.observedSinceSecond).min() ?? now.monotonicSeconds
         let recent = edges.reduce(into: (requests: UInt64(0), failures: UInt64(0))) { sum, edge in
             let counts = edge.window.counts(now: now.monotonicSeconds, span: 10)
             sum.requests &+= counts.requests
@@ -172,7 +176,7 @@ package struct HealthModel: Sendable {
             return StatRow(
                 source: edge.sourceParty, destination: edge.destinationParty,
                 applicationProtocol: edge.key.applicationProtocol.rawValue,
-                figures: figures(totals, open: edge.open, since: edge.firstSeenSecond, now: now),
+                figures: figures(totals, open: edge.open, since: edge.observedSinceSecond, now: now),
                 responses: totals.responses)
         }
         return StatReport(
@@ -192,7 +196,7 @@ package struct HealthModel: Sendable {
             let totals = edge.window.totals(now: now.monotonicSeconds)
             guard !totals.isEmpty || edge.open > 0 else { continue }
             let pair = Pair(source: edge.sourceParty, destination: edge.destinationParty)
-            let rate = Double(totals.requests) / Self.seconds(since: edge.firstSeenSecond, now: now)
+            let rate = Double(totals.requests) / Self.seconds(since: edge.observedSinceSecond, now: now)
             var entry =
                 rows[pair]
                 ?? (

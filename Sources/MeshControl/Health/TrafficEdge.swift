@@ -38,8 +38,8 @@ package struct EdgeKey: Sendable, Hashable {
 struct TrafficEdge: Sendable {
     let key: EdgeKey
     var window = TrafficWindow()
-    /// Monotonic seconds. What is younger than the window has its rates over its age.
-    let firstSeenSecond: Int64
+    /// Monotonic seconds: when the first report on it began to count. What is younger than the window has its rates over its age.
+    var observedSinceSecond: Int64
     var destinationIdentity: SPIFFEID?
     /// Monotonic seconds.
     var lastSeenSecond: Int64

@@ -46,6 +46,30 @@ package struct SparseHistogram: Sendable, Hashable {
     }
 }
 
+/// The time over which a report was collected. It is a second, but after the control plane was away it is all the time since the report before.
+struct ReportSpan: Sendable {
+    /// A day at most, whatever the report says.
+    private static let limitSeconds: Int64 = 86_400
+
+    let endSecond: Int64
+    /// At least 1.
+    let seconds: Int64
+
+    init(milliseconds: Int, endSecond: Int64) {
+        self.endSecond = endSecond
+        seconds = max(1, (min(Int64(clamping: milliseconds), Self.limitSeconds * 1000) + 500) / 1000)
+    }
+
+    var firstSecond: Int64 { endSecond - seconds + 1 }
+
+    /// The part of an evenly collected count that lies within the window.
+    func recent(_ count: UInt64) -> UInt64 {
+        guard seconds > TrafficWindow.seconds else { return count }
+        let (all, kept) = (UInt64(seconds), UInt64(TrafficWindow.seconds))
+        return count / all * kept + count % all * kept / all
+    }
+}
+
 /// What happened on an edge over the last 60 seconds, in two to three KB: requests and failures by the second, the rest
 /// by quarters of a minute.
 struct TrafficWindow: Sendable {
@@ -123,6 +147,18 @@ struct TrafficWindow: Sendable {
         let index = Self.index(of: second)
         ring[index].requests = UInt32(clamping: UInt64(ring[index].requests) &+ min(requests, UInt64(UInt32.max)))
         ring[index].failures = UInt32(clamping: UInt64(ring[index].failures) &+ min(failures, UInt64(UInt32.max)))
+    }
+
+    /// Counts that were collected over several seconds belong to all of them evenly; what is older than the window is left out.
+    mutating func add(requests: UInt64, failures: UInt64, over span: ReportSpan) {
+        guard span.seconds > 1 else { return add(requests: requests, failures: failures, at: span.endSecond) }
+        advance(to: span.endSecond)
+        func share(_ total: UInt64, _ step: Int64) -> UInt64 {
+            total / UInt64(span.seconds) + (UInt64(step) < total % UInt64(span.seconds) ? 1 : 0)
+        }
+        for step in 0..<min(span.seconds, Self.seconds) where span.endSecond - step > newest - Self.seconds {
+            add(requests: share(requests, step), failures: share(failures, step), at: span.endSecond - step)
+        }
     }
 
     private static func index(of second: Int64) -> Int {

@@ -89,6 +89,8 @@ package final class EdgeMetrics {
     private var reportedStreams = StreamCounts()
     /// Since the last report.
     private var latency = LatencyHistogram()
+    /// Of the requests that ended since the last report.
+    private var bodyBytes: (received: UInt64, sent: UInt64) = (0, 0)
 
     // Of the registry.
     var isRegistered = true
@@ -114,6 +116,8 @@ package final class EdgeMetrics {
         series[index].requestBytes.record(thousandths: requestBytes &* 1000)
         series[index].responseBytes.record(thousandths: responseBytes &* 1000)
         latency.record(nanoseconds: durationNanoseconds)
+        bodyBytes.received &+= requestBytes
+        bodyBytes.sent &+= responseBytes
         touch()
     }
 
@@ -156,6 +160,7 @@ package final class EdgeMetrics {
         streams = StreamCounts()
         reportedStreams = StreamCounts()
         latency.reset()
+        bodyBytes = (0, 0)
     }
 
     /// What has happened since the last call.
@@ -170,6 +175,9 @@ package final class EdgeMetrics {
         if latency.count > 0 { latency.reset() }
         report.streams = streams.subtracting(reportedStreams)
         reportedStreams = streams
+        report.streams.receivedBytes &+= bodyBytes.received
+        report.streams.sentBytes &+= bodyBytes.sent
+        bodyBytes = (0, 0)
         return report
     }
 
@@ -183,6 +191,7 @@ package struct EdgeReport: Sendable {
     /// Buckets of a `LatencyHistogram` that are not empty, ascending.
     package var latency: [(index: UInt32, count: UInt64)] = []
     package var latencySumMicroseconds: UInt64 = 0
+    /// Its bytes are those of byte streams and of the bodies of requests.
     package var streams = StreamCounts()
 
     package init(labels: EdgeLabels) { self.labels = labels }
