@@ -33,6 +33,39 @@ import Testing
         #expect(Applier.patch(live: live, last: ["spec": [:]], wanted: ["spec": [:], "metadata": [:]]) == .object([:]))
     }
 
+    @Test func whatAdmissionMadeOfAPodIsNoDifference() {
+        let container: JSONValue = ["name": "a", "readinessProbe": ["httpGet": ["port": 8080]]]
+        let sidecar: JSONValue = ["name": "apus-proxy"]
+        let applied: JSONValue = [
+            "kind": "Pod", "metadata": ["labels": ["x": "1"]], "spec": ["containers": [container]],
+        ]
+        let live: JSONValue = [
+            "kind": "Pod", "metadata": ["labels": ["x": "1"]],
+            "spec": [
+                "initContainers": [sidecar],
+                "containers": [["name": "a", "readinessProbe": ["httpGet": ["port": 15021]]]],
+            ],
+        ]
+        func patch(_ wanted: JSONValue) -> JSONValue {
+            Applier.patch(live: Applier.basis(live: live, last: applied), last: applied, wanted: wanted)
+        }
+        #expect(patch(applied) == .object([:]))
+        var labelled = applied
+        labelled["metadata"] = ["labels": ["x": "2"]]
+        #expect(patch(labelled) == ["metadata": ["labels": ["x": "2"]]])
+        var other = applied
+        other["spec"] = ["containers": [["name": "b"]]]
+        #expect(patch(other) == ["spec": ["containers": [["name": "b"]]]])
+        #expect(Applier.basis(live: live, last: .null) == live)
+    }
+
+    @Test(arguments: [
+        (0, "0B"), (0.4, "0B"), (999, "999B"), (1000, "1.0kB"), (12_345, "12kB"), (3.2e6, "3.2MB"), (5e17, "500000TB"),
+    ])
+    func bytesHaveOneUnit(count: Double, text: String) {
+        #expect(Figures.bytes(count) == text)
+    }
+
     @Test(
         arguments: [
             (["pods"], "pods", nil), (["po"], "pods", nil), (["Pod", "web-1"], "pods", "web-1"),

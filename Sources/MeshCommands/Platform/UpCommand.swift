@@ -70,25 +70,19 @@ package struct UpCommand: AsyncParsableCommand {
             manifests: InstallManifests.render(InstallSettings(mesh: mesh)))
         let logger = UpCommand.logger()
         let readiness = MeshReadiness(dataDirectory: dataDir, manifests: manifests)
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            let (ready, signal) = AsyncStream<Void>.makeStream()
-            group.addTask {
-                try await LocalPlatform.run(options, log: logger) { progress in
-                    Terminal.note(
-                        MeshReadiness.line(progress.step.rawValue, progress.detail, milliseconds: progress.milliseconds)
-                    )
-                    if progress.step == .ready { signal.yield() }
-                }
-            }
-            group.addTask {
-                for await _ in ready { return try await readiness.report() }
-            }
-            // The platform's end ends the command; a mesh that does not become ready is told and leaves the platform up to be looked at.
-            do { try await group.next() } catch {
-                group.cancelAll()
-                throw error
-            }
-            try await group.next()
+        let (ready, signal) = AsyncStream<Void>.makeStream()
+        // A mesh that does not become ready is told, and leaves the platform up to be looked at.
+        let reporting = Task {
+            for await _ in ready { return await readiness.report() }
+        }
+        // The platform's end ends the command, also when nobody knows yet whether the mesh is ready.
+        defer { reporting.cancel() }
+        try await LocalPlatform.run(options, log: logger) { progress in
+            if progress.step == .stopping { reporting.cancel() }
+            Terminal.note(
+                MeshReadiness.line(progress.step.rawValue, progress.detail, milliseconds: progress.milliseconds)
+            )
+            if progress.step == .ready { signal.yield() }
         }
     }
 }
@@ -115,11 +109,20 @@ struct MeshReadiness: Sendable {
         return "  \(name)\(String(repeating: " ", count: max(0, 9 - time.count)))\(time)   \(detail)"
     }
 
-    func report() async throws {
-        let began = ContinuousClock.now
+    func report() async {
         var logger = Logger(label: "apus")
         logger.logLevel = .error
-        let client = try KubernetesClient(try Kubeconfig.load(path: "\(dataDirectory)/kubeconfig"), logger: logger)
+        do {
+            let client = try KubernetesClient(try Kubeconfig.load(path: "\(dataDirectory)/kubeconfig"), logger: logger)
+            await report(client)
+            await client.shutdown()
+        } catch {
+            Terminal.note("apus: the mesh is not ready: \(error)")
+        }
+    }
+
+    private func report(_ client: KubernetesClient) async {
+        let began = ContinuousClock.now
         do {
             try await waitForControlPlane(client)
             let milliseconds = Int((ContinuousClock.now - began) / .milliseconds(1))
@@ -133,9 +136,9 @@ struct MeshReadiness: Sendable {
             }
             Terminal.note(MeshReadiness.readyLine)
         } catch {
+            guard !Task.isCancelled else { return }
             Terminal.note("apus: the mesh is not ready: \(error). See 'apus check'")
         }
-        await client.shutdown()
     }
 
     /// Ready means that pods can be made: the replica answers and the webhook is registered.

@@ -94,7 +94,8 @@ package struct Applier {
                 }
                 let last =
                     live.annotations[Applier.annotation].flatMap { try? JSONValue(parsing: Data($0.utf8)) } ?? .null
-                let patch = Applier.patch(live: live.json, last: last, wanted: manifest.json)
+                let patch = Applier.patch(
+                    live: Applier.basis(live: live.json, last: last), last: last, wanted: manifest.json)
                 guard patch != .object([:]) else { return .unchanged }
                 let patched = try await client.patch(
                     kind, namespace: manifest.namespace, name: manifest.name, subresource: nil, .merge(patch))
@@ -104,6 +105,15 @@ package struct Applier {
             }
         }
         throw CommandFailure("\(manifest.kind) \(manifest.name) keeps being changed by somebody else")
+    }
+
+    /// What a manifest is compared with. Admission adds to a pod's lists and rewrites its probes, and the API lets nobody change them back:
+    /// what counts of its spec is what was applied before.
+    package static func basis(live: JSONValue, last: JSONValue) -> JSONValue {
+        guard live["kind"] == "Pod", let spec = last["spec"] else { return live }
+        var basis = live
+        basis["spec"] = spec
+        return basis
     }
 
     /// The merge patch: members of `wanted` that differ from `live`, and null for those of `last` that `wanted` no longer has.

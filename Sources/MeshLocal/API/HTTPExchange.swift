@@ -3,6 +3,7 @@ import NIOCore
 import NIOHTTP1
 import NIOPosix
 import NIOSSL
+import Synchronization
 
 /// One HTTP/1.1 request on a connection of its own: to a webhook, or to a pod through the API's proxy.
 struct HTTPExchange: Sendable {
@@ -29,19 +30,25 @@ struct HTTPExchange: Sendable {
     ) async throws -> Result {
         let tls = try context()
         let name: String? = if case .verified(let name, _) = security { name } else { nil }
-        let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
-            .connectTimeout(.milliseconds(connectTimeoutMilliseconds))
-            .connect(host: address.description, port: Int(port)) { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    if let tls {
-                        try channel.pipeline.syncOperations.addHandler(
-                            NIOSSLClientHandler(context: tls, serverHostname: name))
+        let attempt = ConnectAttempt()
+        let channel = try await withTaskCancellationHandler {
+            try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+                .connectTimeout(.milliseconds(connectTimeoutMilliseconds))
+                .connect(host: address.description, port: Int(port)) { channel in
+                    attempt.began(channel)
+                    return channel.eventLoop.makeCompletedFuture {
+                        if let tls {
+                            try channel.pipeline.syncOperations.addHandler(
+                                NIOSSLClientHandler(context: tls, serverHostname: name))
+                        }
+                        try channel.pipeline.syncOperations.addHTTPClientHandlers()
+                        return try NIOAsyncChannel<HTTPClientResponsePart, HTTPClientRequestPart>(
+                            wrappingChannelSynchronously: channel)
                     }
-                    try channel.pipeline.syncOperations.addHTTPClientHandlers()
-                    return try NIOAsyncChannel<HTTPClientResponsePart, HTTPClientRequestPart>(
-                        wrappingChannelSynchronously: channel)
                 }
-            }
+        } onCancel: {
+            attempt.cancel()
+        }
         return try await channel.executeThenClose { inbound, outbound in
             try await outbound.write(.head(head))
             if body.readableBytes > 0 { try await outbound.write(.body(.byteBuffer(body))) }
@@ -67,6 +74,27 @@ struct HTTPExchange: Sendable {
             configuration.certificateVerification = .fullVerification
         }
         return try NIOSSLContext(configuration: configuration)
+    }
+}
+
+/// A connection that is being made. A pod that has gone answers nothing, and whoever is cancelled does not wait for that.
+private final class ConnectAttempt: Sendable {
+    private let state = Mutex<(channel: (any Channel)?, isCancelled: Bool)>((nil, false))
+
+    func began(_ channel: any Channel) {
+        let isCancelled = state.withLock { state in
+            state.channel = channel
+            return state.isCancelled
+        }
+        if isCancelled { channel.close(promise: nil) }
+    }
+
+    func cancel() {
+        let channel = state.withLock { state in
+            state.isCancelled = true
+            return state.channel
+        }
+        channel?.close(promise: nil)
     }
 }
 

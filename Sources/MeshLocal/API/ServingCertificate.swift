@@ -1,6 +1,7 @@
 import Crypto
 import Foundation
 import MeshAddress
+import NIOCore
 import NIOSSL
 import SwiftASN1
 import X509
@@ -73,6 +74,8 @@ package struct ServingCertificate: Sendable {
             privateKey: .privateKey(try NIOSSLPrivateKey(bytes: Array(keyPEM.utf8), format: .pem)))
         configuration.minimumTLSVersion = .tlsv12
         configuration.applicationProtocols = ["http/1.1"]
+        // A client that does not answer the end of its connection must not keep the platform up for the five seconds of the default.
+        configuration.shutdownTimeout = .milliseconds(300)
         return configuration
     }
 }

@@ -22,6 +22,7 @@ package struct PlatformOptions: Sendable {
     /// The first wait of a container that keeps ending, and the longest, in milliseconds.
     package var restartBaseMilliseconds: Int
     package var restartLimitMilliseconds: Int
+    package var volumeRefresh: VolumeRefresh
     /// Whether SIGTERM, SIGINT and SIGHUP stop the platform, a second one at once.
     package var handlesSignals: Bool
     /// What the node and the API server call themselves.
@@ -31,7 +32,8 @@ package struct PlatformOptions: Sendable {
         dataDirectory: String = PlatformOptions.standardDataDirectory, network: NetworkSettings = NetworkSettings(),
         nodeName: String = PlatformOptions.machineName, clusterDomain: String = "cluster.local", apiPort: UInt16 = 6443,
         binaryDirectory: String? = nil, manifests: [KubernetesObject] = [], stopGraceSeconds: Int = 30,
-        restartBaseMilliseconds: Int = 10_000, restartLimitMilliseconds: Int = 300_000, handlesSignals: Bool = true,
+        restartBaseMilliseconds: Int = 10_000, restartLimitMilliseconds: Int = 300_000,
+        volumeRefresh: VolumeRefresh = VolumeRefresh(), handlesSignals: Bool = true,
         version: String = "v1.31.0+apus"
     ) {
         self.dataDirectory = dataDirectory
@@ -44,6 +46,7 @@ package struct PlatformOptions: Sendable {
         self.stopGraceSeconds = stopGraceSeconds
         self.restartBaseMilliseconds = restartBaseMilliseconds
         self.restartLimitMilliseconds = restartLimitMilliseconds
+        self.volumeRefresh = volumeRefresh
         self.handlesSignals = handlesSignals
         self.version = version
     }

@@ -50,7 +50,8 @@ struct RunningPlatform: Sendable {
                 capacity: capacity,
                 restartDelays: RestartDelays(
                     baseMilliseconds: options.restartBaseMilliseconds,
-                    limitMilliseconds: options.restartLimitMilliseconds)))
+                    limitMilliseconds: options.restartLimitMilliseconds),
+                volumeRefresh: options.volumeRefresh))
         access.set(pods)
         clock.done(.storage, "\(store.statistics.objects) objects")
     }
@@ -134,12 +135,14 @@ struct RunningPlatform: Sendable {
                 await stop.wait(); synchronized.open()
             }
             await synchronized.wait()
-            clock.done(.pods, "\(await pods.podCount) to run")
-            if !options.manifests.isEmpty {
-                try await ManifestApplication(api: api).apply(options.manifests)
-                clock.done(.manifests, "\(options.manifests.count) objects applied")
+            if !stop.isRequested {
+                clock.done(.pods, "\(await pods.podCount) to run")
+                if !options.manifests.isEmpty {
+                    try await ManifestApplication(api: api).apply(options.manifests)
+                    clock.done(.manifests, "\(options.manifests.count) objects applied")
+                }
+                clock.done(.ready, "export KUBECONFIG=\(kubeconfig)")
             }
-            clock.done(.ready, "export KUBECONFIG=\(kubeconfig)")
 
             await stop.wait()
             try await end(stop, node)

@@ -43,6 +43,8 @@ final class StopSignal: Sendable {
         ready.forEach { $0.1.resume() }
     }
 
+    var isRequested: Bool { state.withLock { $0.count > 0 } }
+
     /// Returns after the given number of requests.
     func wait(count: Int = 1) async {
         await withCheckedContinuation { continuation in

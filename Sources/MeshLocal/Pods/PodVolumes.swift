@@ -18,12 +18,6 @@ actor PodVolumes {
         var text: String
         var issued: KubernetesTime
         var expires: KubernetesTime
-
-        /// Renewed when four fifths of its life are over, as Kubernetes does.
-        func isFresh(_ now: KubernetesTime) -> Bool {
-            now.seconds >= issued.seconds - 60
-                && now.seconds < issued.seconds + (expires.seconds - issued.seconds) * 4 / 5
-        }
     }
 
     /// The one that every pod gets unless it declines.
@@ -37,6 +31,7 @@ actor PodVolumes {
     private let objects: PodObjects
     private let tokens: any TokenIssuer
     private let clusterCertificates: String
+    private let freshness: VolumeRefresh
     private let node: NodeCapacity
     private let journal: PlatformJournal
     private let hasServiceAccountVolume: Bool
@@ -54,6 +49,7 @@ actor PodVolumes {
         self.objects = objects
         tokens = platform.tokens
         clusterCertificates = platform.clusterCertificates
+        freshness = platform.volumeRefresh
         node = platform.capacity
         journal = platform.journal
         self.hasServiceAccountVolume = hasServiceAccountVolume
@@ -184,7 +180,12 @@ actor PodVolumes {
     }
 
     private func token(_ audience: String, _ seconds: Int, _ key: String) async throws -> Data {
-        if let known = issued[key], known.isFresh(.now) { return Data(known.text.utf8) }
+        if let known = issued[key],
+            freshness.keepsToken(
+                issued: known.issued.seconds, expires: known.expires.seconds, now: KubernetesTime.now.seconds)
+        {
+            return Data(known.text.utf8)
+        }
         let issuedAt = KubernetesTime.now
         let (text, expires) = try await tokens.requestToken(
             namespace: pod.namespace, serviceAccount: spec.serviceAccountName ?? "default",

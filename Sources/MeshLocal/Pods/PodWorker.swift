@@ -266,7 +266,7 @@ actor PodWorker {
 
     private func refreshVolumes() async {
         while !Task.isCancelled {
-            try? await Task.sleep(for: .seconds(20))
+            try? await Task.sleep(for: .milliseconds(platform.volumeRefresh.periodMilliseconds))
             guard !Task.isCancelled else { return }
             do {
                 try await volumes?.refresh()

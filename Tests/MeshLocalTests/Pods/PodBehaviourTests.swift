@@ -60,6 +60,74 @@ struct PodBehaviour {
         }
     }
 
+    @Test func changedFilesAndNewTokensReachARunningPod() async throws {
+        try await PodMachine.with { machine in
+            func object(_ kind: String, _ value: JSONValue) -> KubernetesObject {
+                KubernetesObject([
+                    "apiVersion": "v1", "kind": .string(kind),
+                    "metadata": ["name": "settings", "namespace": "default"],
+                    kind == "Secret" ? "stringData" : "data": value,
+                ])
+            }
+            _ = try await machine.api.create(.configMap, object("ConfigMap", ["colour": "blue", "gone": "soon"]))
+            _ = try await machine.api.create(.secret, object("Secret", ["word": "old"]))
+            let token: JSONValue = [
+                "serviceAccountToken": ["path": "token", "audience": "x", "expirationSeconds": 600]
+            ]
+            try await machine.create(
+                "reader", "exec sleep 1000",
+                spec: [
+                    "volumes": [
+                        ["name": "map", "configMap": ["name": "settings"]],
+                        ["name": "secret", "secret": ["secretName": "settings"]],
+                        ["name": "token", "projected": ["sources": [token]]],
+                        [
+                            "name": "fields",
+                            "downwardAPI": [
+                                "items": [["path": "labels", "fieldRef": ["fieldPath": "metadata.labels"]]]
+                            ],
+                        ],
+                    ]
+                ],
+                container: [
+                    "volumeMounts": [
+                        ["name": "map", "mountPath": "/files/map"], ["name": "secret", "mountPath": "/files/secret"],
+                        ["name": "token", "mountPath": "/files/token"],
+                        ["name": "fields", "mountPath": "/files/fields"],
+                    ]
+                ])
+            try await machine.waitRunning("reader")
+            let script = "cd /files; cat map/colour secret/word fields/labels; ls map | tr '\\n' ' '"
+            func files() async throws -> String { try await machine.exec("reader", ["sh", "-c", script]).output }
+            func token() async throws -> String {
+                try await machine.exec("reader", ["cat", "/files/token/token"]).output
+            }
+            let former = try await files()
+            let formerToken = try await token()
+            #expect(former.hasPrefix("blueold") && former.hasSuffix("colour gone "), "\(former)")
+            #expect(formerToken.split(separator: ".").count == 3)
+
+            let merge = { (patch: JSONValue) in KubernetesPatch.merge(patch) }
+            _ = try await machine.api.patch(
+                .configMap, namespace: "default", name: "settings", subresource: nil,
+                merge(["data": ["colour": "green", "gone": .null]]))
+            _ = try await machine.api.patch(
+                .secret, namespace: "default", name: "settings", subresource: nil,
+                merge(["stringData": ["word": "new"]]))
+            _ = try await machine.api.patch(
+                .pod, namespace: "default", name: "reader", subresource: nil,
+                merge(["metadata": ["labels": ["tier": "front"]]]))
+            var now = ""
+            var newToken = formerToken
+            for _ in 0..<200 where !(now.hasPrefix("greennew") && now.contains("front")) || newToken == formerToken {
+                try await Task.sleep(for: .milliseconds(100))
+                (now, newToken) = (try await files(), try await token())
+            }
+            #expect(now.hasPrefix("greennew") && now.contains("tier=\"front\"") && now.hasSuffix("colour "), "\(now)")
+            #expect(newToken != formerToken && newToken.split(separator: ".").count == 3)
+        }
+    }
+
     @Test func commandsGetTheirInputAndReturnTheirCode() async throws {
         try await PodMachine.with { machine in
             try await machine.create("one", "exec sleep 1000")

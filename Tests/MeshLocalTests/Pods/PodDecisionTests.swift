@@ -33,6 +33,15 @@ struct PodDecisionTests {
         #expect(delays.isLongRun(milliseconds: 600_000))
     }
 
+    @Test(
+        arguments: [
+            (3600, 0, true), (3600, 2879, true), (3600, 2880, false), (3600, -60, true), (3600, -61, false),
+            (600, 479, true), (600, 480, false), (1_000_000, 86_399, true), (1_000_000, 86_400, false), (0, 0, false),
+        ] as [(Int64, Int64, Bool)])
+    func aTokenIsReplacedWellBeforeItEndsAndOnceADay(life: Int64, age: Int64, isKept: Bool) {
+        #expect(VolumeRefresh().keepsToken(issued: 1000, expires: 1000 + life, now: 1000 + age) == isKept)
+    }
+
     private func probe(_ fields: [String: JSONValue]) throws -> Kubernetes.Probe {
         try JSONValue.object(fields).decoded()
     }

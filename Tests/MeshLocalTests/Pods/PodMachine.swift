@@ -30,6 +30,7 @@ final class PodMachine: Sendable {
         options.stopGraceSeconds = 1
         options.restartBaseMilliseconds = 300
         options.restartLimitMilliseconds = 300
+        options.volumeRefresh = VolumeRefresh(periodMilliseconds: 200, tokenAgeLimitSeconds: 2)
         options.handlesSignals = false
         let (steps, report) = AsyncStream.makeStream(of: PlatformProgress.Step.self)
         var log = Logger(label: "platform")
