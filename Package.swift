@@ -47,10 +47,7 @@ let frugal: [LinkerSetting] = [
 
 extension Target.Dependency {
     static let logging: Self = .product(name: "Logging", package: "swift-log")
-    static let atomics: Self = .product(name: "Atomics", package: "swift-atomics")
     static let deque: Self = .product(name: "DequeModule", package: "swift-collections")
-    static let heap: Self = .product(name: "HeapModule", package: "swift-collections")
-    static let ordered: Self = .product(name: "OrderedCollections", package: "swift-collections")
     static let boringSSL: Self = .product(name: "NIOSSL", package: "swift-nio-ssl")
     static let protobuf: Self = .product(name: "SwiftProtobuf", package: "swift-protobuf")
     static let x509: Self = .product(name: "X509", package: "swift-certificates")
@@ -80,7 +77,6 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
         .package(url: "https://github.com/apple/swift-asn1", exact: "1.7.4"),
-        .package(url: "https://github.com/apple/swift-atomics", exact: "1.3.0"),
         .package(url: "https://github.com/apple/swift-certificates", exact: "1.21.1"),
         .package(url: "https://github.com/apple/swift-collections", exact: "1.6.0"),
         .package(url: "https://github.com/apple/swift-crypto", exact: "4.5.2"),
@@ -97,20 +93,19 @@ let package = Package(
     targets: [
         .target(name: "CApus", linkerSettings: [.linkedLibrary("nghttp2")]),
         library("MeshAddress", []),
-        library("MeshIO", ["CApus", "MeshAddress", .boringSSL, .atomics, .deque]),
-        library("MeshHTTP", ["CApus", "MeshAddress", "MeshIO", .deque]),
-        library("MeshCore", ["MeshAddress", .ordered]),
+        library("MeshIO", ["CApus", "MeshAddress", .boringSSL]),
+        library("MeshHTTP", ["CApus", "MeshAddress", "MeshIO"]),
+        library("MeshCore", ["MeshAddress"]),
         library("MeshAPI", [.protobuf]),
         library("MeshTelemetry", ["MeshAddress", "MeshCore", .logging]),
         library("MeshIdentity", ["MeshAddress", "MeshCore", "MeshAPI", "MeshTelemetry", .x509, .crypto, .asn1]),
         library(
-            "MeshXDS", ["MeshIO", "MeshHTTP", "MeshAddress", "MeshCore", "MeshAPI", "MeshTelemetry", .protobuf, .deque]),
+            "MeshXDS", ["MeshIO", "MeshHTTP", "MeshAddress", "MeshCore", "MeshAPI", "MeshTelemetry", .protobuf]),
         library(
             "MeshProxy",
             [
                 "CApus", "MeshIO", "MeshHTTP", "MeshAddress", "MeshCore", "MeshTelemetry", "MeshIdentity", "MeshXDS",
-                .logging, .atomics,
-                .deque,
+                .logging, .deque,
             ]),
         library(
             "MeshControl",

@@ -28,14 +28,8 @@ import Testing
         counts.connectionsOpened = 3
         counts.sentBytes = 1 << 40
         registry.edge(edge("db", protocol: .opaque)).add(counts)
-        let process = ProcessMetrics()
-        process.counter("apus_tests_total", "Tests\nwith a \\ in their help.", labels: [("kind", "a\"b")]).add(5)
-        process.gauge("apus_tests_running", "Tests running now.").set(-1)
-        process.histogram("apus_test_duration_seconds", "How long they take.", bounds: [0.1, 1]).record(0.5)
-        process.read("apus_tests_age_seconds", .gauge, "How old they are.") { 1.5 }
         var text = PrometheusText()
         registry.snapshot().write(into: &text)
-        process.write(into: &text)
         text.finish()
         return text
     }
@@ -159,24 +153,6 @@ import Testing
         let buckets = page.count { $0.hasPrefix("istio_request_duration_milliseconds_bucket") }
         let totals = page.count { $0.hasPrefix("istio_request_duration_milliseconds_count") }
         #expect(buckets == 20 * totals)
-    }
-
-    @Test("An instrument is one for its name and labels; label sets beyond the limit share one")
-    func processMetrics() {
-        let process = ProcessMetrics()
-        process.counter("apus_a_total", "A.", labels: [("x", "1")]).add(2)
-        process.counter("apus_a_total", "A.", labels: [("x", "1")]).add(3)
-        #expect(process.counter("apus_a_total", "A.", labels: [("x", "1")]).value == 5)
-        for number in 0..<1000 { process.counter("apus_b_total", "B.", labels: [("x", "\(number)")]).add() }
-        var text = PrometheusText()
-        process.write(into: &text)
-        let page = lines(text).filter { $0.hasPrefix("apus_b_total") }
-        #expect(page.count == ProcessMetrics.seriesLimit + 1)
-        #expect(page.last == "apus_b_total{x=\"overflow\"} \(1000 - ProcessMetrics.seriesLimit)")
-        let histogram = process.histogram("apus_c_seconds", "C.", bounds: [1, 2])
-        for value in [1, 1.5, 2, 3] { histogram.record(value) }
-        #expect(histogram.cumulated.counts == [1, 3, 4])
-        #expect(histogram.cumulated.sum == 7.5)
     }
 
     @Test("docs/metrics.md names every metric of the page")
