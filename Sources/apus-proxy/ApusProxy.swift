@@ -63,9 +63,9 @@ struct RunCommand: ParsableCommand {
         LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
         let logger = Logger(label: "apus-proxy")
         if let config {
-            let plane = try start(config, logger)
+            let sidecar = try start(config, logger)
             signals.wait()
-            return StaticSidecar.stop(plane, drainMilliseconds: 10_000)
+            return sidecar.stop(drainMilliseconds: 10_000)
         }
         let environment = ProcessEnvironment()
         let agent = try Agent(settings: AgentSettings { environment[$0] }, logger: logger)
@@ -73,18 +73,19 @@ struct RunCommand: ParsableCommand {
         agent.stop()
     }
 
-    private func start(_ config: String, _ logger: Logger) throws -> DataPlane {
+    private func start(_ config: String, _ logger: Logger) throws -> StaticSidecar {
         let configuration = try StaticConfigurationFile.load(config)
         let folder = (config as NSString).deletingLastPathComponent
-        let plane = try StaticSidecar.start(configuration, logger: logger) { path in
+        let sidecar = try StaticSidecar.start(configuration, logger: logger) { path in
             try String(
                 contentsOfFile: path.hasPrefix("/") || folder.isEmpty ? path : "\(folder)/\(path)", encoding: .utf8)
         }
         let lines =
-            plane.outboundAddresses.map { "outbound \($0)\n" } + plane.inboundAddresses.map { "inbound \($0)\n" }
+            sidecar.plane.outboundAddresses.map { "outbound \($0)\n" }
+            + sidecar.plane.inboundAddresses.map { "inbound \($0)\n" }
         FileHandle.standardOutput.write(Data(lines.joined().utf8))
         StartupPages.release()
-        return plane
+        return sidecar
     }
 }
 

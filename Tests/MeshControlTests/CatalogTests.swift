@@ -158,4 +158,46 @@ struct SeededGenerator: RandomNumberGenerator {
         mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
         return mixed ^ (mixed >> 31)
     }
+
+    @Test("Most of a service's own endpoints decide what was learned of its port; a liar among them changes nothing")
+    func learned() throws {
+        var catalog = Catalog()
+        _ = catalog.apply(.service(try service(cart, ["10.96.0.1"])))
+        let pods = (1...3).map { ObjectName(namespace: "shop", name: "cart-\($0)") }
+        for (index, pod) in pods.enumerated() {
+            let workload = try workload(pod, ["10.1.0.\(index + 1)"])
+            _ = catalog.apply(.workload(workload))
+            _ = catalog.apply(
+                .endpoint(
+                    Endpoint(
+                        service: cart, address: workload.addresses[0], targetPorts: [80: 8080], workload: workload)))
+        }
+        func told() -> LearnedProtocol? { catalog.serviceAsLearned(cart)?.ports[0].learnedProtocol }
+        #expect(told() == nil)
+        #expect(
+            Set(catalog.learn([8080: .http1], of: pods[0])) == [.service(cart), .address(try address("10.1.0.1"))])
+        #expect(told() == .http1)
+        #expect(catalog.learn([8080: .http1], of: pods[0]) == [], "nothing new")
+        _ = catalog.learn([8080: .serverFirst], of: pods[1])
+        #expect(told() == nil, "one says this, one that")
+        _ = catalog.learn([8080: .http1, 9: .tls], of: pods[2])
+        #expect(told() == .http1)
+        let dialled = catalog.destination(for: SocketAddress(try address("10.1.0.3"), 9))
+        guard case .workload(let workload) = dialled else {
+            Issue.record("\(dialled)")
+            return
+        }
+        #expect(workload.learnedPorts == [8080: .http1, 9: .tls])
+
+        #expect(catalog.learn([80: .http1], of: ObjectName(namespace: "shop", name: "stranger")) == [])
+        _ = catalog.apply(.workloadRemoved(pods[2]))
+        #expect(catalog.learnedPorts(of: pods[2]).isEmpty)
+        #expect(told() == nil)
+
+        var declared = try service(cart, ["10.96.0.1"])
+        declared.ports[0].declaredProtocol = .opaque
+        _ = catalog.apply(.service(declared))
+        _ = catalog.learn([:], of: pods[1])
+        #expect(told() == nil, "what is declared needs no learning")
+    }
 }

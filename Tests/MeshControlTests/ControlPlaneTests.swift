@@ -250,6 +250,47 @@ struct ControlPlaneTests {
         }
     }
 
+    @Test("What a pod's sidecar has learned of its ports reaches the callers of its service, and goes with the pod")
+    func protocolMemory() async throws {
+        let server = Self.pod("cart-7", "cart", 7, service: Self.cart)
+        var endpoint = Self.endpoint(7)
+        endpoint.workload = server
+        let source = ScriptedSource([
+            .workload(Self.caller), .workload(server), .service(Self.cartService), .endpoint(endpoint), .synchronized,
+        ])
+        try await withControlPlane(source) { plane in
+            let caller = try await startSidecar(plane)
+            defer { caller.close() }
+            caller.subscribe(Self.vip)
+            #expect(try await eventually { caller.state.services[Self.cart] == Self.cartService })
+            let callee = try FakeSidecar(pod: server.pod, serviceAccount: "cart")
+            _ = try await callee.certify(
+                at: try await open(plane), roots: try #require(plane.trustBundle?.roots))
+            callee.connect(to: try await open(plane))
+            defer { callee.close() }
+            let port = try #require(endpoint.targetPorts[80])
+
+            // A caller is not heard about somebody else's port.
+            #expect(
+                try await eventually {
+                    await caller.report(TelemetryReport(pod: Self.caller.pod, learnedPorts: [port: .http1]))
+                })
+            #expect(
+                try await eventually {
+                    await callee.report(TelemetryReport(pod: server.pod, learnedPorts: [port: .serverFirst]))
+                })
+            #expect(
+                try await eventually {
+                    caller.state.services[Self.cart]?.ports.first?.learnedProtocol == .serverFirst
+                })
+            source.tell(.workloadRemoved(server.pod), .workload(server))
+            var changed = Self.cartService
+            changed.retry.count = 7
+            source.tell(.service(changed))
+            #expect(try await eventually { caller.state.services[Self.cart] == changed })
+        }
+    }
+
     @Test("Until everything is known nothing is answered, and readiness says why")
     func synchronization() async throws {
         let source = ScriptedSource([.workload(Self.caller)])

@@ -14,6 +14,7 @@ import Testing
             isMeshed: true,
             owner: "o", app: "a", version: "v", node: "n",
             ports: [1: .http1, 2: .http2, 3: .grpc, 4: .tls, 5: .opaque],
+            learnedPorts: [6: .http1, 7: .http2, 8: .tls, 9: .opaque, 10: .serverFirst],
             service: ObjectName("s"), skippedInboundPorts: [9, 65_535])
         let empty = Workload(pod: ObjectName("p"), addresses: [])
         for destination in [
@@ -24,7 +25,7 @@ import Testing
         }
         var service = Service(
             name: ObjectName("s"), addresses: [ip(1)],
-            ports: [ServicePort(port: 80, name: "http", declaredProtocol: .grpc), ServicePort(port: 81)],
+            ports: [ServicePort(port: 80, name: "http", declaredProtocol: .grpc), ServicePort(port: 81, learnedProtocol: .serverFirst)],
             retry: RetryPolicy(count: 0, statuses: [503, 429], grpcStatuses: [14], perTryTimeoutMilliseconds: 10),
             requestTimeoutMilliseconds: 20, connectTimeoutMilliseconds: 30, loadBalancing: .random)
         for balancing in [LoadBalancing.peakEWMA, .roundRobin, .random] {
@@ -171,7 +172,8 @@ import Testing
             ejections: [
                 EjectionReport(service: ObjectName("d"), address: ip(2), sinceUnixMilliseconds: 9, why: "5 in a row")
             ],
-            refusals: [ResourceRefusal(type: "Service", name: "a/b", version: "1", reason: "bad")])
+            refusals: [ResourceRefusal(type: "Service", name: "a/b", version: "1", reason: "bad")],
+            learnedPorts: [3306: .serverFirst, 80: .http1])
         let decoded = try TelemetryWire.decode(TelemetryWire.encode(report), pod: pod)
         #expect(decoded.report == report && decoded.dropped == 0)
         #expect(throws: InvalidResource("pod 'shop/p' is not the stream's pod 'shop/q'")) {
@@ -182,6 +184,9 @@ import Testing
         var message = TelemetryWire.encode(long)
         message.edges += Array(repeating: message.edges[0], count: 3)
         #expect(try TelemetryWire.decode(message, pod: pod).dropped == 3)
+        long = report
+        long.learnedPorts = Dictionary(uniqueKeysWithValues: (1...100).map { ($0, .tls) })
+        #expect(try TelemetryWire.decode(TelemetryWire.encode(long), pod: pod).report.learnedPorts.count == 64)
     }
 
     @Test func delaysGrowToFiveSecondsAndAreNeverTheSameForAll() {

@@ -128,8 +128,11 @@ package struct Catalog: Sendable {
     package mutating func learn(_ ports: [UInt16: LearnedProtocol], of pod: ObjectName) -> [Change] {
         guard let workload = workloads[pod], (learnedByPod[pod] ?? [:]) != ports else { return [] }
         learnedByPod[pod] = ports.isEmpty ? nil : ports
-        let services = Set(workload.addresses.flatMap { servicesByEndpoint[$0] ?? [] })
-        return services.map(Change.service) + workload.addresses.map(Change.address)
+        return services(at: workload.addresses).map(Change.service) + workload.addresses.map(Change.address)
+    }
+
+    private func services(at addresses: [IPAddress]) -> Set<ObjectName> {
+        Set(addresses.flatMap { servicesByEndpoint[$0] ?? [] })
     }
 
     private mutating func setService(_ service: Service) -> [Change] {
@@ -188,9 +191,9 @@ package struct Catalog: Sendable {
 
     private mutating func removeWorkload(_ name: ObjectName) -> [Change] {
         guard let old = workloads.removeValue(forKey: name) else { return [] }
-        learnedByPod[name] = nil
+        let silenced = learnedByPod.removeValue(forKey: name) == nil ? [] : services(at: old.addresses)
         for address in Set(old.addresses) { release(address, of: name) }
-        return Set(old.addresses).map(Change.address) + [.configuration(pod: name)]
+        return Set(old.addresses).map(Change.address) + [.configuration(pod: name)] + silenced.map(Change.service)
     }
 
     private mutating func release(_ address: IPAddress, of pod: ObjectName) {

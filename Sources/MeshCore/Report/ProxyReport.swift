@@ -59,14 +59,18 @@ package struct OwnState: Sendable, Hashable, Codable {
     package var unknownDestinations: String
     /// Port → protocol, as declared.
     package var ports: [String: String]
+    /// Port → what it proved to speak, where nothing is declared; told to the control plane.
+    package var learnedPorts: [String: String]?
 
-    package init(_ configuration: SidecarConfiguration) {
+    package init(_ configuration: SidecarConfiguration, learnedPorts: [UInt16: LearnedProtocol] = [:]) {
         trustDomain = configuration.trustDomain
         plaintext = configuration.plaintext.rawValue
         unknownDestinations = configuration.unknownDestinations.rawValue
         ports = Dictionary(
             configuration.workload.ports.map { ("\($0.key)", $0.value.rawValue) },
             uniquingKeysWith: { first, _ in first })
+        self.learnedPorts = Dictionary(
+            learnedPorts.map { ("\($0.key)", $0.value.rawValue) }, uniquingKeysWith: { first, _ in first })
     }
 }
 
@@ -117,13 +121,19 @@ package struct KnownService: Sendable, Hashable, Codable {
     package var addresses: [String]
     package var port: Int
     package var applicationProtocol: String
+    /// What it proved to speak, where nothing is declared: `http1 (seen here)`, `serverFirst (told by the mesh)`.
+    package var learnedProtocol: String?
     package var endpoints: [Endpoint]
 
-    package init(name: String, addresses: [String], port: Int, applicationProtocol: String, endpoints: [Endpoint]) {
+    package init(
+        name: String, addresses: [String], port: Int, applicationProtocol: String, learnedProtocol: String? = nil,
+        endpoints: [Endpoint]
+    ) {
         self.name = name
         self.addresses = addresses
         self.port = port
         self.applicationProtocol = applicationProtocol
+        self.learnedProtocol = learnedProtocol
         self.endpoints = endpoints
     }
 }

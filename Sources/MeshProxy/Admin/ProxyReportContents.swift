@@ -47,11 +47,18 @@ extension ProxyReport {
                         port: Int(target.port),
                         applicationProtocol: service.service.port(target.port)?.declaredProtocol?.rawValue
                             ?? "undeclared",
+                        learnedProtocol: target.learned.map { "\($0.rawValue) (seen here)" }
+                            ?? target.hint.map { "\($0.rawValue) (told by the mesh)" },
                         endpoints: endpoints)
                 }
             }
         }
         return known.values.sorted { ($0.name, $0.port) < ($1.name, $1.port) }
+    }
+
+    /// What the pod's own ports proved to speak, as the control plane is told.
+    static func learnedPorts(_ dumps: [SnapshotDump]) -> [UInt16: LearnedProtocol] {
+        TelemetryReporter.merged(dumps.map(\.learnedPorts))
     }
 
     private static func words(_ health: EndpointHealth) -> String {

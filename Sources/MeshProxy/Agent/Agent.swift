@@ -29,6 +29,7 @@ package final class Agent: @unchecked Sendable {
     private var telemetry: TelemetryClient!
     private var admin: AdminServer!
     private var isDraining = false
+    private var withdrawals: [() -> Void] = []
     private lazy var resolveTimer = LoopTimer(loop: loop, target: self, tag: Agent.resolveTag)
     private lazy var readinessTimer = LoopTimer(loop: loop, target: self, tag: Agent.readinessTag)
 
@@ -176,6 +177,19 @@ extension Agent: AdminSource {
         set { level.value = newValue }
     }
 
+    func withdraw(completion: @escaping () -> Void) {
+        withdrawals.append(completion)
+        guard withdrawals.count == 1 else { return }
+        Withdrawal.run(
+            loop: loop, plane: plane,
+            isConfirmed: { [unowned self] in !channel.isConnected || bridge.own?.workload.isTerminating ?? false }
+        ) { [unowned self] in
+            let waiting = withdrawals
+            withdrawals = []
+            for completion in waiting { completion() }
+        }
+    }
+
     func startDrain() {
         guard !isDraining else { return }
         isDraining = true
@@ -197,25 +211,11 @@ extension Agent: AdminSource {
 
     private func page(_ snapshot: MetricsSnapshot, _ reports: [LoopReport]) -> [UInt8] {
         var text = PrometheusText()
-        snapshot.write(into: &text)
-        let counters = reports.reduce(LoopCounters()) { $0 + $1.counters }
-        for counter in counters.named {
-            text.begin(
-                "apus_proxy_\(counter.name)_total", .counter,
-                counter.help.prefix(1).uppercased() + counter.help.dropFirst() + ".")
-            text.sample(PrometheusText.Labels(), counter.value)
-        }
+        text.append(snapshot, reports)
         func gauge(_ name: String, _ help: String, _ value: Double) {
             text.begin("apus_proxy_\(name)", .gauge, help)
             text.sample(PrometheusText.Labels(), value)
         }
-        gauge("requests_in_flight", "Requests under way.", Double(reports.reduce(0) { $0 + $1.requestsInFlight }))
-        gauge(
-            "open_connections", "Connections of clients and to endpoints.",
-            Double(reports.reduce(0) { $0 + $1.connections }))
-        gauge(
-            "waiting_connections", "Connections whose destination is being asked for.",
-            Double(reports.reduce(0) { $0 + $1.waitingCallers }))
         gauge(
             "certificate_expiry_timestamp_seconds", "When this sidecar's certificate ends; 0 while it has none.",
             Double(keeper.held?.notAfter.unixSeconds ?? 0))
@@ -253,7 +253,8 @@ extension Agent: AdminSource {
             generatedAt: CertificateKeeper.now, version: ApusVersion.current, namespace: settings.pod.namespace,
             pod: settings.pod.name,
             identity: settings.identity.description, certificateNotAfter: keeper.held?.notAfter, discovery: state,
-            own: bridge.own.map(OwnState.init), destinations: ProxyReport.destinations(dumps),
+            own: bridge.own.map { OwnState($0, learnedPorts: ProxyReport.learnedPorts(dumps)) },
+            destinations: ProxyReport.destinations(dumps),
             services: ProxyReport.services(dumps),
             counters: Dictionary(counters.named.map { ($0.name, $0.value) }, uniquingKeysWith: { first, _ in first }))
     }

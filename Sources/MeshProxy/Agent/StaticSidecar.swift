@@ -6,17 +6,20 @@ import MeshIdentity
 import MeshTelemetry
 
 /// A sidecar that believes a file instead of a control plane.
-package enum StaticSidecar {
+package struct StaticSidecar: Sendable {
     package struct Failure: Error, CustomStringConvertible {
         package let description: String
     }
+
+    package let plane: DataPlane
+    private let admin: StaticAdmin?
 
     /// Starts listening; throws when the configuration cannot be used.
     ///
     /// - Parameter read: the text of a file that the configuration names.
     package static func start(
         _ configuration: StaticConfiguration, logger: Logger, read: (_ path: String) throws -> String
-    ) throws -> DataPlane {
+    ) throws -> StaticSidecar {
         var settings = DataPlane.Configuration(logger: logger)
         settings.loops = min(max(configuration.loops ?? 1, 1), 64)
         settings.trustDomain = try configuration.mesh.trustDomain
@@ -36,15 +39,19 @@ package enum StaticSidecar {
                 trustRoots: try PEM.certificates(in: read(files.roots)))
         }
         plane.apply(changes)
-        return plane
+        let admin = try configuration.admin.map { text in
+            try StaticAdmin(plane, address: configuration.socketAddress(text, "admin"))
+        }
+        return StaticSidecar(plane: plane, admin: admin)
     }
 
     /// Ends requests in flight within the deadline, then everything.
-    package static func stop(_ plane: DataPlane, drainMilliseconds: Int) {
+    package func stop(drainMilliseconds: Int) {
         let done = DispatchSemaphore(value: 0)
         plane.drain(deadlineMilliseconds: drainMilliseconds) { _ in done.signal() }
         done.wait()
         plane.stop()
+        admin?.stop()
     }
 }
 

@@ -1,6 +1,4 @@
-import CApus
 import Glibc
-import MeshAddress
 
 /// Applies, verifies and removes the redirection in the network namespace of the calling process.
 package enum Capture {
@@ -19,77 +17,25 @@ package enum Capture {
         try nft(["-f", "-"], input: CaptureRules.removal)
     }
 
-    /// Dials an address that no host has (TEST-NET-1, RFC 5737) and expects to be answered by ourselves, with that address
-    /// as the original destination. Nothing leaves the namespace: the redirection turns the SYN inward, and when it does not,
-    /// the attempt fails within a second. When a sidecar already listens, it is left alone and the rules are only listed.
+    /// By a connection of each family that the pod has a route for; there must be one. When a sidecar already listens, the
+    /// rules are only listed.
     private static func verify(_ rules: CaptureRules) throws(Failure) {
-        let listener = socket(
-            AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        guard listener >= 0 else {
-            throw Failure(description: "cannot make a socket to verify the redirection: \(lastError())")
-        }
-        defer { Glibc.close(listener) }
-        var one: Int32 = 1
-        setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, socklen_t(MemoryLayout<Int32>.size))
-        guard withSocketAddress(.loopback4, rules.outboundPort, { bind(listener, $0, $1) }) == 0,
-            listen(listener, 8) == 0
-        else {
-            guard errno == EADDRINUSE else {
-                throw Failure(
-                    description: "cannot listen on port \(rules.outboundPort) to verify the redirection: \(lastError())"
-                )
+        var isProved = false
+        for target in CaptureVerification.targets {
+            switch try CaptureVerification.dial(target, expectingAt: rules.outboundPort) {
+            case .redirected:
+                isProved = true
+            case .noRoute:
+                continue
+            case .portTaken:
+                return try nft(
+                    ["list", "chain"] + CaptureRules.table.split(separator: " ").map(String.init) + ["outbound"],
+                    input: "")
             }
-            return try nft(
-                ["list", "chain"] + CaptureRules.table.split(separator: " ").map(String.init) + ["outbound"], input: "")
         }
-        let target = SocketAddress(IPAddress(v4: 0xc000_0201), 1)
-        let dialler = socket(
-            AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        guard dialler >= 0 else {
-            throw Failure(description: "cannot make a socket to verify the redirection: \(lastError())")
-        }
-        defer { Glibc.close(dialler) }
-        let result = withSocketAddress(target.ip, target.port) { connect(dialler, $0, $1) }
-        guard result == 0 || errno == EINPROGRESS else {
+        guard isProved else {
             throw Failure(
-                description:
-                    "cannot dial \(target) to verify the redirection: \(lastError()); the pod needs a default route")
-        }
-        var waiting = pollfd(fd: listener, events: Int16(POLLIN), revents: 0)
-        guard poll(&waiting, 1, 1000) == 1 else {
-            throw Failure(
-                description:
-                    "the rules are in place, but a connection to \(target) did not arrive at port \(rules.outboundPort) "
-                    + "within a second; another table may accept or drop it first: see 'nft list ruleset'")
-        }
-        let accepted = accept(listener, nil, nil)
-        guard accepted >= 0 else {
-            throw Failure(description: "cannot accept the verifying connection: \(lastError())")
-        }
-        defer { Glibc.close(accepted) }
-        var original = sockaddr_in()
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        let originalDestination: Int32 = 80  // SO_ORIGINAL_DST of linux/netfilter_ipv4.h
-        guard getsockopt(accepted, Int32(IPPROTO_IP), originalDestination, &original, &length) == 0 else {
-            throw Failure(
-                description: "the kernel does not tell the original destination (SO_ORIGINAL_DST): \(lastError())")
-        }
-        let told = SocketAddress(
-            IPAddress(v4: UInt32(bigEndian: original.sin_addr.s_addr)), UInt16(bigEndian: original.sin_port))
-        guard told == target else {
-            throw Failure(description: "the original destination of a connection to \(target) reads \(told)")
-        }
-    }
-
-    private static func withSocketAddress(
-        _ ip: IPAddress, _ port: UInt16, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
-    ) -> Int32 {
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = port.bigEndian
-        address.sin_addr.s_addr = (ip.v4 ?? 0).bigEndian
-        return withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+                description: "cannot verify the redirection: the pod has a default route neither for IPv4 nor for IPv6")
         }
     }
 

@@ -133,6 +133,11 @@ package final class DataPlane: Sendable {
 
     // MARK: - Ending
 
+    /// Tells those who are connected to this pod to go elsewhere; who comes all the same is served.
+    package func beginDrain() {
+        for loop in loops { loop.events.submit { loop.proxy.value.beginDrain() } }
+    }
+
     /// Ends inbound connections as their requests end, and waits until nothing is in flight or the deadline has come. New
     /// connections are still served. `completion` gets how many were left, on a data loop.
     package func drain(deadlineMilliseconds: Int, completion: @escaping @Sendable (_ leftInFlight: Int) -> Void) {
@@ -218,7 +223,7 @@ package struct Ejection: Sendable, Hashable {
 }
 
 /// A value that one thread makes and another waits for.
-private final class Handover<Value: Sendable>: Sendable {
+final class Handover<Value: Sendable>: Sendable {
     private let value = Mutex<Value?>(nil)
     private let given = DispatchSemaphore(value: 0)
 

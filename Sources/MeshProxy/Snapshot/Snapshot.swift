@@ -237,7 +237,8 @@ final class Snapshot {
                 return SnapshotDump.Service(
                     service: service, endpoints: Array(entry.endpoints.values),
                     targets: entry.targets.map { port, target in target.dump(port: port) })
-            })
+            },
+            learnedPorts: loop.learnedPorts)
     }
 }
 

@@ -17,6 +17,10 @@ package struct SnapshotDump: Sendable {
 
     package struct Target: Sendable {
         package let port: UInt16
+        /// What connections to it proved to be, where nothing is declared.
+        package let learned: LearnedProtocol?
+        /// What other sidecars found out.
+        package let hint: LearnedProtocol?
         package let upstreams: [Upstream]
     }
 
@@ -34,12 +38,14 @@ package struct SnapshotDump: Sendable {
 
     package let destinations: [Destination]
     package let services: [Service]
+    /// Of the pod's own ports.
+    package let learnedPorts: [UInt16: LearnedProtocol]
 }
 
 extension RouteTarget {
     func dump(port: UInt16) -> SnapshotDump.Target {
         SnapshotDump.Target(
-            port: port,
+            port: port, learned: memory.learned, hint: hint,
             upstreams: upstreams.map { upstream in
                 var identity: SPIFFEID?
                 if case .mesh(let expected) = upstream.security { identity = expected }

@@ -7,6 +7,11 @@ package struct ServerNameMetrics: Sendable {
         package var reporter: EdgeLabels.Reporter
         /// A name, `(none)`, `(invalid)` or `(other)`.
         package var serverName: String
+
+        package init(reporter: EdgeLabels.Reporter, serverName: String) {
+            self.reporter = reporter
+            self.serverName = serverName
+        }
     }
 
     /// Names of both directions together, on one loop.
