@@ -58,6 +58,10 @@ enum HTTP2Library {
         guard nghttp2_option_new(&options) == 0 else { return nil }
         nghttp2_option_set_no_auto_window_update(options, 1)
         nghttp2_option_set_no_closed_streams(options, 1)
+        // White space around a value is passed on as it came; a gRPC client may send it.
+        nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(options, 1)
+        // The library counts every reset, also of streams that a client had reason to give up: ours tells them apart.
+        nghttp2_option_set_stream_reset_rate_limit(options, 1 << 32, 1 << 20)
         return options
     }
 
@@ -97,6 +101,19 @@ enum HTTP2Library {
                 return HTTP2Library.proceed
             }
             return HTTP2Library.headerCame(name, value, flags, stream, session)
+        }
+        // Left to itself the library drops a field that is not valid and passes on the rest (RFC 9113 §8.2.1).
+        nghttp2_session_callbacks_set_on_invalid_header_callback2(callbacks) { _, _, _, _, _, _ in
+            Int32(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue)
+        }
+        nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks) { library, frame, _, user in
+            if let frame, UInt32(frame.pointee.hd.type) == NGHTTP2_HEADERS.rawValue,
+                let session = HTTP2Library.session(user), session.role == .server,
+                HTTP2Library.stream(library, frame.pointee.hd.stream_id)?.hasReceivedHead == false
+            {
+                session.delegate?.requestRefused(session)
+            }
+            return HTTP2Library.proceed
         }
         nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks) { library, _, id, bytes, count, user in
             guard let library, let session = HTTP2Library.session(user) else { return HTTP2Library.failSession }
@@ -155,8 +172,10 @@ enum HTTP2Library {
         let isAdmitted: Bool
         let now = session.loop.now.nanoseconds
         switch UInt32(header.type) {
-        case NGHTTP2_RST_STREAM.rawValue, NGHTTP2_PRIORITY.rawValue, NGHTTP2_SETTINGS.rawValue,
-            NGHTTP2_CONTINUATION.rawValue:
+        case NGHTTP2_RST_STREAM.rawValue, NGHTTP2_PRIORITY.rawValue, NGHTTP2_SETTINGS.rawValue:
+            isAdmitted = session.idleFrames.admit(nowNanoseconds: now)
+        // Larger ones come to an end at the limit of a block's size.
+        case NGHTTP2_CONTINUATION.rawValue where header.length < 1024:
             isAdmitted = session.idleFrames.admit(nowNanoseconds: now)
         case NGHTTP2_DATA.rawValue where header.length == 0 && header.flags & endStreamFlag == 0:
             isAdmitted = session.idleFrames.admit(nowNanoseconds: now)
@@ -200,7 +219,7 @@ enum HTTP2Library {
             return failSession
         }
         if session.blockBytes > limit {
-            stream.isIncomingTooLarge = true
+            stream.isHeadTooLarge = true
             return proceed
         }
         block.append(received: name, value, flags: flags)
@@ -223,7 +242,10 @@ enum HTTP2Library {
         case NGHTTP2_PING.rawValue:
             if header.flags & UInt8(truncatingIfNeeded: NGHTTP2_FLAG_ACK.rawValue) != 0 { session.pingAnswered() }
         case NGHTTP2_GOAWAY.rawValue:
-            session.goAwayCame(HTTP2ErrorCode(rawValue: frame.goaway.error_code))
+            session.goAwayCame(
+                HTTP2ErrorCode(rawValue: frame.goaway.error_code), lastStream: frame.goaway.last_stream_id)
+        case NGHTTP2_RST_STREAM.rawValue:
+            stream(library, header.stream_id)?.isResetByPeer = true
         default:
             break
         }
@@ -232,13 +254,17 @@ enum HTTP2Library {
     private static func headersCame(_ stream: HTTP2Stream, _ session: HTTP2Session) {
         guard let block = stream.incoming, !stream.isClosed else { return }
         stream.incoming = nil
-        if stream.isIncomingTooLarge {
+        if stream.isHeadTooLarge, session.role == .client || stream.hasReceivedHead {
             stream.reset(.enhanceYourCalm)
             return
         }
         if session.role == .server, !stream.hasReceivedHead {
             stream.hasReceivedHead = true
-            session.delegate?.accepted(stream, headers: block, on: session)
+            if stream.isHeadTooLarge {
+                session.delegate?.acceptedTooLarge(stream, headers: block, on: session)
+            } else {
+                session.delegate?.accepted(stream, headers: block, on: session)
+            }
             if stream.delegate == nil { stream.reset(.refusedStream) }
         } else if session.role == .client, !stream.hasReceivedHead {
             if let status = block.status, status >= 200 { stream.hasReceivedHead = true }
@@ -261,9 +287,9 @@ enum HTTP2Library {
             session.goAwaySent(HTTP2ErrorCode(rawValue: frame.goaway.error_code))
         case NGHTTP2_DATA.rawValue, NGHTTP2_HEADERS.rawValue:
             if UInt32(header.type) == NGHTTP2_DATA.rawValue { session.windowUpdates.refund(2) }
-            guard session.role == .server, header.flags & endStreamFlag != 0,
-                let stream = stream(library, header.stream_id), !stream.isRemoteEnded
-            else { return }
+            guard header.flags & endStreamFlag != 0, let stream = stream(library, header.stream_id) else { return }
+            stream.isEndSent = true
+            guard session.role == .server, !stream.isRemoteEnded else { return }
             // Answered in full, so the rest of the request is not needed (RFC 9113 §8.1).
             nghttp2_submit_rst_stream(library, 0, header.stream_id, HTTP2ErrorCode.noError.rawValue)
         default:

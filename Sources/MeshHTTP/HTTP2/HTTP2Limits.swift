@@ -22,9 +22,14 @@ package struct HTTP2Limits: Sendable {
     package var pingTimeoutMilliseconds = 10_000
     /// A server closes a connection that had no stream for so long; 0 never does.
     package var idleTimeoutMilliseconds = 0
-    /// Frames that carry nothing (resets, settings, priorities, continuations, empty data): so many at once, then so many
-    /// a second; a stream that ends in order allows one more. A peer beyond them is told ENHANCE_YOUR_CALM and
-    /// disconnected (CVE-2023-44487, CVE-2024-27316 and their kin).
+    /// What was written to a stream and has not begun to leave for so long ends it: its peer gives it no window. 0 waits for
+    /// ever.
+    package var stallTimeoutMilliseconds = 0
+    /// Frames that wait for a peer that does not read: heads, resets and acknowledgements, since bodies do not queue there.
+    package var queuedFrames = 10_000
+    /// Frames that carry nothing (resets, settings, priorities, small continuations, empty data): so many at once, then so many
+    /// a second. A stream that ends allows one more, unless its client gave it up at once and without an answer. A peer beyond
+    /// them is told ENHANCE_YOUR_CALM and disconnected (CVE-2023-44487, CVE-2024-27316 and their kin).
     package var idleFrameBurst = 1000
     package var idleFramesPerSecond = 100
     /// The same for PING, of which an honest peer may send one a round trip to measure the path.

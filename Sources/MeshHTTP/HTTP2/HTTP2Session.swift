@@ -11,9 +11,21 @@ package protocol HTTP2SessionDelegate: AnyObject {
     /// A request's head (server). Set `stream.delegate` before returning, or reset the stream; `receivedEnd` follows
     /// also where the request has no body.
     func accepted(_ stream: HTTP2Stream, headers: HTTP2Headers, on session: HTTP2Session)
+    /// A request's head that is longer than the limit (server); `headers` is its beginning. Left alone, it is reset.
+    func acceptedTooLarge(_ stream: HTTP2Stream, headers: HTTP2Headers, on session: HTTP2Session)
+    /// A request that breaks the rules of HTTP (server) was reset without another word.
+    func requestRefused(_ session: HTTP2Session)
     /// The peer takes no new streams on this connection; those open go on.
     func goAwayReceived(_ session: HTTP2Session)
     func closed(_ session: HTTP2Session, _ cause: HTTP2CloseCause)
+}
+
+extension HTTP2SessionDelegate {
+    package func acceptedTooLarge(_ stream: HTTP2Stream, headers: HTTP2Headers, on session: HTTP2Session) {
+        stream.reset(.enhanceYourCalm)
+    }
+
+    package func requestRefused(_ session: HTTP2Session) {}
 }
 
 /// One HTTP/2 connection, client or server, over libnghttp2 and a `Connection` of the event loop.
@@ -38,6 +50,8 @@ package final class HTTP2Session {
     package private(set) var isClosed = false
     /// Either side said GOAWAY, or the owner asked to finish: no new streams.
     package private(set) var isDraining = false
+    /// The peer is about to stop, and has said so before it counts what it still serves (RFC 9113 §6.8).
+    package private(set) var isPeerLeaving = false
 
     var delegate: (any HTTP2SessionDelegate)?
     private(set) var library: OpaquePointer?
@@ -46,6 +60,8 @@ package final class HTTP2Session {
     private var isDirty = false
     private var isInLibrary = false
     private var closeRequest: HTTP2CloseCause?
+    /// The library has given the connection up: nothing more is read.
+    private var hasFailed = false
     private var hasGoAwayToTell = false
     /// Some stream was found not writable and waits to be told.
     var hasWaitingWriters = false
@@ -58,7 +74,7 @@ package final class HTTP2Session {
     var pings: FloodGuard
     var windowUpdates: FloodGuard
     /// The library's last complaint, in its words.
-    var diagnosis = ""
+    package internal(set) var diagnosis = ""
     /// Of the header block that is being received.
     var blockBytes = 0
     var hasSettings = false
@@ -127,9 +143,14 @@ package final class HTTP2Session {
 
     package var openStreams: Int { streams.count }
 
+    /// As much is held for readers that are slow as may be: what else comes waits for them.
+    private var isHoldingAll: Bool { limits.heldBytes > 0 && heldBytes > limits.heldBytes }
+
     /// Whether `open` would take a stream now: beyond the peer's limit it does not, so that the wait is its owner's.
     package var canOpenStream: Bool {
-        guard let library, role == .client, !isClosed, !isDraining, closeRequest == nil else { return false }
+        guard let library, role == .client, !isClosed, !isDraining, closeRequest == nil, !isHoldingAll else {
+            return false
+        }
         let permitted = nghttp2_session_get_remote_settings(library, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
         return streams.count < min(Int(permitted), limits.concurrentStreams)
             && nghttp2_session_check_request_allowed(library) != 0
@@ -196,6 +217,8 @@ package final class HTTP2Session {
     func submitReset(_ stream: HTTP2Stream, _ code: HTTP2ErrorCode) {
         guard let library else { return }
         nghttp2_submit_rst_stream(library, 0, stream.id, code.rawValue)
+        // The peer's own reset may be on its way.
+        if role == .client { idleFrames.refund(1) }
         markDirty()
     }
 
@@ -246,15 +269,24 @@ package final class HTTP2Session {
         guard !stream.isClosed else { return }
         letGo(stream.unconsumedBytes)
         stream.unconsumedBytes = 0
-        if cause == .finished { idleFrames.refund(1) }
+        if role == .client || cause == .finished || stream.isAnswered || isOld(stream) { idleFrames.refund(1) }
         stream.becomeClosed()
         remove(stream)
         endedStreams.append((stream, cause))
     }
 
+    /// Opening streams and giving them up at once costs a client nothing and goes round the limit of streams; one that lasted
+    /// this long was within it.
+    private func isOld(_ stream: HTTP2Stream) -> Bool {
+        loop.now.nanoseconds(since: stream.openedAt) >= HTTP2Session.rapidResetNanoseconds
+    }
+
+    private static let rapidResetNanoseconds: Int64 = 100_000_000
+
     /// From the library.
-    func goAwayCame(_ code: HTTP2ErrorCode) {
+    func goAwayCame(_ code: HTTP2ErrorCode, lastStream: Int32) {
         if code != .noError, closeRequest == nil { closeRequest = .goAway(code) }
+        if code == .noError, lastStream == Int32.max { isPeerLeaving = true }
         guard !isDraining else { return }
         isDraining = true
         hasGoAwayToTell = true
@@ -301,13 +333,20 @@ package final class HTTP2Session {
     }
 
     func fail(_ cause: HTTP2CloseCause, _ code: HTTP2ErrorCode) {
-        guard !isClosed, closeRequest == nil else { return }
-        closeRequest = cause
+        guard !isClosed, !hasFailed else { return }
+        if closeRequest == nil { closeRequest = cause }
+        hasFailed = true
         isDraining = true
         if let library { nghttp2_session_terminate_session(library, code.rawValue) }
         markDirty()
-        if !isOpen { connection.abort() }
+        guard isOpen else { return connection.abort() }
+        // A peer that does not read holds its connection no longer than this.
+        let timer = drainTimer ?? LoopTimer(loop: loop, target: self, tag: HTTP2Session.drainTag)
+        timer.arm(afterMilliseconds: HTTP2Session.farewellMilliseconds)
+        drainTimer = timer
     }
+
+    private static let farewellMilliseconds = 1_000
 
     // MARK: Output
 
@@ -437,7 +476,21 @@ package final class HTTP2Session {
                 }
             }
         }
+        if limits.stallTimeoutMilliseconds > 0 {
+            findStalled(now)
+            next = min(next, limits.stallTimeoutMilliseconds / HTTP2Session.stallChecks + 1)
+        }
         if next < Int.max { timer?.arm(afterMilliseconds: next) }
+    }
+
+    private static let stallChecks = 4
+
+    private func findStalled(_ now: MonotonicTime) {
+        let deadline = MonotonicTime(
+            nanoseconds: now.nanoseconds &- Int64(limits.stallTimeoutMilliseconds) &* 1_000_000)
+        for stream in streams.filter({ $0.isStalled(since: deadline, now: now) }) {
+            if let delegate = stream.delegate { delegate.stalled(stream) } else { stream.reset(.cancel) }
+        }
     }
 
     private func sendPing() {
@@ -488,7 +541,7 @@ extension HTTP2Session: ConnectionDelegate {
     }
 
     package func received(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) -> Int {
-        guard isOpen, let library, let base = bytes.baseAddress else { return bytes.count }
+        guard isOpen, !hasFailed, let library, let base = bytes.baseAddress else { return bytes.count }
         lastReceived = loop.now
         pingSent = nil
         let hadSettings = hasSettings
@@ -497,13 +550,13 @@ extension HTTP2Session: ConnectionDelegate {
         isInLibrary = false
         if count < 0 {
             let error = Int32(truncatingIfNeeded: count)
-            if closeRequest == nil {
-                let isFlood = error == NGHTTP2_ERR_FLOODED.rawValue
-                closeRequest =
-                    isFlood ? .flood : .protocolViolation(diagnosis.isEmpty ? HTTP2Library.text(error) : diagnosis)
-                nghttp2_session_terminate_session(
-                    library, isFlood ? HTTP2ErrorCode.enhanceYourCalm.rawValue : HTTP2ErrorCode.protocolError.rawValue)
+            if error == NGHTTP2_ERR_FLOODED.rawValue {
+                fail(.flood, .enhanceYourCalm)
+            } else {
+                fail(.protocolViolation(diagnosis.isEmpty ? HTTP2Library.text(error) : diagnosis), .protocolError)
             }
+        } else if isCongested, nghttp2_session_get_outbound_queue_size(library) > limits.queuedFrames {
+            fail(.flood, .enhanceYourCalm)
         }
         leaveLibrary()
         markDirty()

@@ -1,5 +1,6 @@
 internal import CApus
 internal import Glibc
+internal import MeshIO
 
 /// What happens on one stream. On its session's loop, never while the session is in the middle of writing. `closed`
 /// comes exactly once and last, and lets go of the delegate.
@@ -13,7 +14,13 @@ package protocol HTTP2StreamDelegate: AnyObject {
     func receivedEnd(on stream: HTTP2Stream)
     /// The stream is writable again, after it was not.
     func writable(_ stream: HTTP2Stream)
+    /// The peer has taken nothing of what was written for as long as the limits allow. Left alone, the stream is reset.
+    func stalled(_ stream: HTTP2Stream)
     func closed(_ stream: HTTP2Stream, _ cause: HTTP2StreamCloseCause)
+}
+
+extension HTTP2StreamDelegate {
+    package func stalled(_ stream: HTTP2Stream) { stream.reset(.cancel) }
 }
 
 /// One exchange of an HTTP/2 connection.
@@ -34,6 +41,12 @@ package final class HTTP2Stream {
     package internal(set) var endsWithHead = false
     /// Whether the peer may have seen anything of it. A stream that ended before was not processed.
     package internal(set) var isHeadSent = false
+    /// Whether this side's end has left: nothing of it is waiting any more.
+    package internal(set) var isEndSent = false
+    /// Whether it was the peer that reset it.
+    package internal(set) var isResetByPeer = false
+    /// Whether a header block of the peer was longer than the limit.
+    package internal(set) var isHeadTooLarge = false
     /// The stream whose peer sends what is written here: its window is given back as the bytes leave, so that a slow reader
     /// slows its writer.
     package var windowSource: HTTP2Stream?
@@ -47,8 +60,12 @@ package final class HTTP2Stream {
     var index = 0
     /// The block that is being received.
     var incoming: HTTP2Headers?
-    var isIncomingTooLarge = false
     var hasReceivedHead = false
+    let openedAt: MonotonicTime
+    private(set) var isAnswered = false
+    /// What had left when it was last looked at, and since when there was more to send and nothing left.
+    private var stalledAtBytes = 0
+    private var stalledSince: MonotonicTime?
     /// Received and neither consumed nor given back.
     var unconsumedBytes = 0
 
@@ -64,6 +81,7 @@ package final class HTTP2Stream {
 
     init(session: HTTP2Session) {
         self.session = session
+        openedAt = session.loop.now
     }
 
     deinit {
@@ -78,6 +96,7 @@ package final class HTTP2Stream {
         sentBlocks.append(headers)
         isLocalEnded = endOfStream
         hasBody = !endOfStream
+        isAnswered = true
         session.submitResponse(self, headers, hasBody: hasBody)
     }
 
@@ -109,6 +128,12 @@ package final class HTTP2Stream {
         isLocalEnded = true
         self.trailers = trailers
         wake()
+    }
+
+    /// Drops what was not sent, so that what ends the stream does not wait for the peer's window.
+    package func discardUnsent() {
+        windowSource = nil
+        outgoing.clear()
     }
 
     /// Ends both sides at once and drops what was not sent.
@@ -147,6 +172,20 @@ package final class HTTP2Stream {
     }
 
     // MARK: For the session
+
+    /// Whether nothing has left since `deadline`, though there was something to send.
+    func isStalled(since deadline: MonotonicTime, now: MonotonicTime) -> Bool {
+        guard outgoing.count > 0 else {
+            stalledSince = nil
+            return false
+        }
+        guard let since = stalledSince, stalledAtBytes == takenBytes else {
+            stalledSince = now
+            stalledAtBytes = takenBytes
+            return false
+        }
+        return since <= deadline
+    }
 
     func opened(_ headers: HTTP2Headers, endOfStream: Bool) {
         sentBlocks.append(headers)

@@ -16,6 +16,8 @@ final class HTTP2Pool {
     private var connections: ContiguousArray<HTTP2UpstreamConnection> = []
     private var connecting: HTTP2UpstreamConnection?
     private var waiters: Deque<HTTP2Exchange> = []
+    /// Before this time no further connection is tried.
+    private var nextConnect: Int64 = 0
 
     init(_ upstream: Upstream) {
         self.upstream = upstream
@@ -39,7 +41,9 @@ final class HTTP2Pool {
     }
 
     private func openIfNeeded() {
-        guard connecting == nil, !waiters.isEmpty, connections.count < ProxyLimits.http2Connections else { return }
+        guard connecting == nil, !waiters.isEmpty, upstream.loop.now >= nextConnect, !upstream.isRetired else { return }
+        // Those that take no more requests are on their way out, however long their last ones take.
+        guard connections.count(where: \.isTakingRequests) < ProxyLimits.http2Connections else { return }
         connecting = HTTP2UpstreamConnection(self, to: upstream)
     }
 
@@ -57,7 +61,11 @@ final class HTTP2Pool {
         connecting = nil
         upstream.loop.counters.connectFailures &+= 1
         upstream.failedInTransport()
-        // Whoever waits has lost this chance; other connections may have room for some.
+        // Whoever waits has its turn when a stream ends on a connection that stands.
+        if connections.contains(where: \.isTakingRequests) {
+            nextConnect = upstream.loop.now &+ ProxyLimits.http2ConnectPauseMilliseconds &* 1_000_000
+            return
+        }
         let failed = waiters
         waiters.removeAll()
         for exchange in failed { exchange.connectionFailed(upstream, error) }

@@ -24,14 +24,21 @@ final class HTTP2UpstreamConnection: HTTP2SessionDelegate, LoopMember {
         let connection = Connection(
             connectingTo: upstream.address, loop: loop.eventLoop, tls: tls, connectTimeoutMilliseconds: timeout,
             handshakeTimeoutMilliseconds: max(timeout, ProxyLimits.handshakeMilliseconds), delegate: nil)
-        session = HTTP2Session(over: connection, role: .client, limits: ProxyLimits.http2Upstream, delegate: self)
+        var limits = ProxyLimits.http2Upstream
+        limits.stallTimeoutMilliseconds = loop.configuration.deadlines.byteIdleMilliseconds
+        session = HTTP2Session(over: connection, role: .client, limits: limits, delegate: self)
     }
+
+    /// It stands, and its peer has not said that it takes no more.
+    var isTakingRequests: Bool { isEstablished && !session.isDraining }
 
     var canOpenStream: Bool { isEstablished && session.canOpenStream }
 
     /// Takes no new requests; those under way finish.
     func shutdown() {
         if isEstablished {
+            session.connection.detectLoss(
+                idleSeconds: 1, intervalSeconds: 1, timeoutMilliseconds: ProxyLimits.removedLossMilliseconds)
             session.shutdown(graceMilliseconds: ProxyLimits.http2GraceMilliseconds)
         } else {
             hasEnded = true
@@ -61,7 +68,10 @@ final class HTTP2UpstreamConnection: HTTP2SessionDelegate, LoopMember {
 
     func accepted(_ stream: HTTP2Stream, headers: HTTP2Headers, on session: HTTP2Session) {}
 
-    func goAwayReceived(_ session: HTTP2Session) { pool.serveWaiting() }
+    func goAwayReceived(_ session: HTTP2Session) {
+        if session.isPeerLeaving, upstream.isMeshed { upstream.withdraw() }
+        pool.serveWaiting()
+    }
 
     func closed(_ session: HTTP2Session, _ cause: HTTP2CloseCause) {
         upstream.loop.remove(self)

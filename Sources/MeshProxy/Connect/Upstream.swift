@@ -20,6 +20,8 @@ final class Upstream {
     let security: Security
     var workload: Workload?
     var isReady: Bool
+    /// Its sidecar has said that it is about to stop; discovery may say so later, or that it was restarted.
+    private(set) var withdrawnUntil: Int64 = 0
 
     var pool: ConnectionPoolState<UpstreamConnection, HTTPRelay>
     private(set) lazy var http2 = makeHTTP2Pool()
@@ -87,6 +89,14 @@ final class Upstream {
         failed()
     }
 
+    /// Its sidecar is about to stop: new requests go elsewhere while there is an elsewhere.
+    func withdraw() {
+        guard let target else { return }
+        if withdrawnUntil <= loop.now { loop.counters.withdrawals &+= 1 }
+        withdrawnUntil = loop.now &+ ProxyLimits.withdrawalMilliseconds &* 1_000_000
+        target.rebuildCandidates()
+    }
+
     // MARK: - Connections
 
     private func makeHTTP2Pool() -> HTTP2Pool {
@@ -109,7 +119,7 @@ final class Upstream {
     func checkout(_ relay: HTTPRelay) -> Checkout {
         if isMeshed, loop.clientTLS == nil { return .failed(.identityMissing) }
         while true {
-            switch pool.checkout(relay, now: loop.now) {
+            switch pool.checkout(relay, isCautious: !isMeshed && !relay.isRepeatable, now: loop.now) {
             case .use(let connection):
                 if pool.hasExpired { closeExpired() }
                 if connection.isUsable, !relay.needsLiveConnection || !connection.connection.hasEndedUnread {

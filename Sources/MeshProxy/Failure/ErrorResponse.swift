@@ -28,6 +28,7 @@ struct ErrorResponse {
         case .perTryTimeout: self.init(reason: .perTryTimeout)
         case .requestTimeout: self.init(reason: .requestTimeout)
         case .invalidResponse(let error): self.init(reason: .invalidResponse, detail: error.code)
+        case .invalidHTTP2Response: self.init(reason: .invalidResponse, detail: "it breaks the rules of HTTP/2")
         case .invalidRequest(let error):
             self.init(reason: Reason(requestError: error.code) ?? .invalidRequestMalformedRequestLine)
         case .methodNotSupported: self.init(reason: .methodNotSupported, detail: "CONNECT")

@@ -22,6 +22,7 @@ enum ProxyError: Error, Equatable {
     case perTryTimeout
     case requestTimeout
     case invalidResponse(HTTP1Error)
+    case invalidHTTP2Response
 
     // The client.
     case invalidRequest(HTTP1Error)

@@ -1,6 +1,8 @@
 /// What a loop has counted since it started: every limit that was met and every decision that has no metric of its own.
 package struct LoopCounters: Sendable, Equatable {
     package var requests: UInt64 = 0
+    /// Of those, and of byte connections, what came from other pods.
+    package var arrivals: UInt64 = 0
     package var retries: UInt64 = 0
     package var retriesOverBudget: UInt64 = 0
     package var ejections: UInt64 = 0
@@ -21,6 +23,8 @@ package struct LoopCounters: Sendable, Equatable {
     package var http2Connections: UInt64 = 0
     package var http2Violations: UInt64 = 0
     package var http2Floods: UInt64 = 0
+    package var http2Stalled: UInt64 = 0
+    package var withdrawals: UInt64 = 0
     package var notRedirected: UInt64 = 0
     package var loopsRefused: UInt64 = 0
     package var connectionsRefused: UInt64 = 0
@@ -43,6 +47,7 @@ package struct LoopCounters: Sendable, Equatable {
     package var named: [(name: String, help: String, value: UInt64)] {
         [
             ("requests", "HTTP requests received", requests),
+            ("arrivals", "requests and byte connections from other pods", arrivals),
             ("retries", "tries beyond a request's first", retries),
             ("retries_over_budget", "retries that the budget refused", retriesOverBudget),
             ("ejections", "endpoints taken out of balancing", ejections),
@@ -63,6 +68,8 @@ package struct LoopCounters: Sendable, Equatable {
             ("http2_connections", "HTTP/2 connections from clients", http2Connections),
             ("http2_violations", "HTTP/2 connections ended because the peer broke the protocol", http2Violations),
             ("http2_floods", "HTTP/2 connections ended because of a flood of control frames", http2Floods),
+            ("http2_streams_stalled", "HTTP/2 streams ended because their reader took nothing for too long", http2Stalled),
+            ("withdrawals", "sidecars of endpoints that said they are about to stop", withdrawals),
             ("not_redirected", "connections to the sidecar's own ports, refused", notRedirected),
             ("loops_refused", "connections that led back to the sidecar, refused", loopsRefused),
             ("connections_refused", "connections refused by a limit or by policy", connectionsRefused),
@@ -93,6 +100,7 @@ package struct LoopCounters: Sendable, Equatable {
     package static func + (left: LoopCounters, right: LoopCounters) -> LoopCounters {
         var sum = left
         sum.requests &+= right.requests
+        sum.arrivals &+= right.arrivals
         sum.retries &+= right.retries
         sum.retriesOverBudget &+= right.retriesOverBudget
         sum.ejections &+= right.ejections
@@ -113,6 +121,8 @@ package struct LoopCounters: Sendable, Equatable {
         sum.http2Connections &+= right.http2Connections
         sum.http2Violations &+= right.http2Violations
         sum.http2Floods &+= right.http2Floods
+        sum.http2Stalled &+= right.http2Stalled
+        sum.withdrawals &+= right.withdrawals
         sum.notRedirected &+= right.notRedirected
         sum.loopsRefused &+= right.loopsRefused
         sum.connectionsRefused &+= right.connectionsRefused

@@ -42,6 +42,13 @@ enum ProxyLimits {
     static let http2Connections = 16
     /// How long the requests of an HTTP/2 connection that takes no more may still take.
     static let http2GraceMilliseconds = 3_600_000
+    /// After a second connection could not be made, those who wait for the first try no other for so long.
+    static let http2ConnectPauseMilliseconds: Int64 = 1_000
+    /// Whether a caller's machine is still there is asked after this much silence, and this long nothing may be heard of it.
+    static let callerSilenceSeconds = 60
+    static let callerLossMilliseconds = 300_000
+    /// An endpoint whose sidecar said that it is about to stop is left out for so long, if discovery says nothing of it.
+    static let withdrawalMilliseconds: Int64 = 60_000
     /// A server that wants the next try later than this (`grpc-retry-pushback-ms`) is not tried again.
     static let retryPushbackMilliseconds = 10_000
 

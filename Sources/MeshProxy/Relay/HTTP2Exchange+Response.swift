@@ -52,7 +52,7 @@ extension HTTP2Exchange {
         }
         downstream.finish(trailers: responseTrailers)
         // What the endpoint does not want to hear any more.
-        if !requestEnded { stream?.reset(.noError) }
+        if let stream, !stream.isEndSent { stream.reset(.noError) }
         endUpstream()
         answered()
     }
@@ -65,26 +65,52 @@ extension HTTP2Exchange {
             truncate(cause)
             return
         }
-        let isUnprocessed = cause == .reset(.refusedStream) || !stream.isHeadSent
+        let isRefused = cause == .reset(.refusedStream)
+        let isUnprocessed = isRefused || !stream.isHeadSent
         if let upstream { OutlierDetector.abandoned(&upstream.health) }
         endUpstream()
-        failed(.upstreamReset, isUnprocessed: isUnprocessed, isSilent: isUnprocessed)
+        if let upstream, isRefused { tries.avoid(upstream) }
+        if isInvalid(cause, stream) {
+            loop.counters.invalidResponses &+= 1
+            upstream?.failed()
+            answer(stream.isHeadTooLarge ? .invalidResponse(.headTooLarge) : .invalidHTTP2Response)
+        } else {
+            failed(.upstreamReset, isUnprocessed: isUnprocessed, isSilent: isUnprocessed)
+        }
+    }
+
+    /// It was this side that ended it, because of what the endpoint sent.
+    private func isInvalid(_ cause: HTTP2StreamCloseCause, _ stream: HTTP2Stream) -> Bool {
+        guard case .reset(let code) = cause, !stream.isResetByPeer else { return false }
+        return code != .refusedStream
     }
 
     /// The client must not take what it has for a whole answer. A gRPC client is told why.
     private func truncate(_ cause: HTTP2StreamCloseCause) {
-        error = .upstreamTruncated
         if case .reset(let code) = cause, code != .noError {
+            error = .upstreamTruncated
             downstream.reset(code)
-        } else if head.isGRPC {
-            let reason = ErrorResponse(.upstreamTruncated).reason
+            answered()
+        } else {
+            breakOff(.upstreamTruncated, .internalError)
+        }
+    }
+
+    /// Ends an answer in its middle: a gRPC client gets a status that says why, any other sees the stream reset.
+    func breakOff(_ error: ProxyError, _ code: HTTP2ErrorCode) {
+        self.error = error
+        if head.isGRPC {
+            let response = ErrorResponse(error)
+            let status = GRPCStatus.Code(error)
             let trailers = HTTP2Headers()
-            GRPCStatus(.unavailable, "apus: \(reason.explanation)").appendTrailers(to: trailers)
-            trailers.append("apus-reason", reason.code)
-            grpcStatus = GRPCStatus.Code.unavailable.rawValue
+            GRPCStatus(status, "apus: \(response.text)").appendTrailers(to: trailers)
+            trailers.append("apus-reason", response.reason.code)
+            grpcStatus = status.rawValue
+            // What has come of the answer is the client's; what is too late anyhow must not wait for its window.
+            if error != .upstreamTruncated { downstream.discardUnsent() }
             downstream.finish(trailers: trailers)
         } else {
-            downstream.reset(.internalError)
+            downstream.reset(code)
         }
         answered()
     }

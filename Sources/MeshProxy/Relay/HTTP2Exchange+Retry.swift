@@ -50,11 +50,17 @@ extension HTTP2Exchange {
     func failed(_ error: ProxyError, isUnprocessed: Bool, isSilent: Bool) {
         guard let upstream else { return }
         if !isSilent, error == .upstreamReset { upstream.failedInTransport() }
-        if mayRetry(isUnprocessed: isUnprocessed, isSilent: isSilent) {
+        if mayRetry(isUnprocessed: isUnprocessed || isListed(error), isSilent: isSilent) {
             retry(after: upstream, isSilent: isSilent)
         } else {
             answer(error)
         }
+    }
+
+    /// Whether the service lets calls that end with this status be made again, whoever gives it.
+    private func isListed(_ error: ProxyError) -> Bool {
+        let statuses = target.decision.retry.grpcStatuses
+        return !statuses.isEmpty && head.isGRPC && statuses.contains(GRPCStatus.Code(error).rawValue)
     }
 
     private func mayRetry(isUnprocessed: Bool, isSilent: Bool) -> Bool {
@@ -98,7 +104,7 @@ extension HTTP2Exchange {
         guard mayRetry(isUnprocessed: isUnprocessed, isSilent: false) else { return false }
         creditedBytes = max(creditedBytes, stream.takenBytes)
         self.stream = nil
-        if !stream.isRemoteEnded || !requestEnded { stream.reset(.cancel) }
+        if !stream.endsWithHead || !stream.isEndSent { stream.reset(.cancel) }
         endUpstream()
         retry(after: upstream, isSilent: false, notBefore: now &+ Int64(pushback) &* 1_000_000)
         return true
@@ -109,10 +115,7 @@ extension HTTP2Exchange {
         if wasSent { upstream?.failed() }
         endTry(.cancel)
         if responseStarted {
-            self.error = error
-            if head.isGRPC { grpcStatus = GRPCStatus.Code.deadlineExceeded.rawValue }
-            downstream.reset(.cancel)
-            answered()
+            breakOff(error, .cancel)
         } else if error == .requestTimeout || upstream == nil {
             answer(error)
         } else {
@@ -135,7 +138,7 @@ extension HTTP2Exchange {
         let text = "apus: \(response.text)"
         let headers = HTTP2Headers()
         if head.isGRPC {
-            let code = GRPCStatus.Code(error, httpStatus: status)
+            let code = GRPCStatus.Code(error)
             self.status = 200
             grpcStatus = code.rawValue
             headers.append(":status", "200")
@@ -165,15 +168,17 @@ extension HTTP2Exchange {
 extension GRPCStatus.Code {
     /// What a gRPC client is told in place of an HTTP status («HTTP to gRPC Status Code Mapping»), more exactly where the cause is
     /// known.
-    fileprivate init(_ error: ProxyError, httpStatus: Int) {
+    init(_ error: ProxyError) {
         switch error {
         case .requestTimeout, .perTryTimeout: self = .deadlineExceeded
         case .methodNotSupported: self = .unimplemented
+        case .requestBodyTooLarge, .invalidRequest(.headTooLarge): self = .resourceExhausted
+        case .upstreamTruncated, .idleTimeout: self = .unavailable
         default:
-            switch httpStatus {
+            switch ErrorResponse(error).status {
             case 400: self = .internal
             case 403: self = .permissionDenied
-            case 502...504: self = .unavailable
+            case 502, 503, 504: self = .unavailable
             default: self = .unknown
             }
         }

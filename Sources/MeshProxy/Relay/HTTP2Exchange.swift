@@ -73,15 +73,9 @@ final class HTTP2Exchange: HTTP2StreamDelegate, TimerTarget {
     // MARK: - Request
 
     func begin() {
-        downstream.delegate = self
-        requestEnded = downstream.endsWithHead
-        loop.counters.requests &+= 1
-        loop.requestsInFlight &+= 1
-        if loop.accessLog != nil { subject = RequestSubject(request) }
-        guard head.method != .connect else {
-            answer(.methodNotSupported)
-            return
-        }
+        count()
+        guard head.method != .connect else { return answer(.methodNotSupported) }
+        if let limit = bodyLimitBytes, let length = head.contentLength, length > limit { return refuseBody(limit) }
         appendTrace()
         var timeout = target.decision.requestTimeoutMilliseconds
         if relay.direction == .outbound, head.isGRPC, let asked = head.timeoutMilliseconds {
@@ -93,6 +87,29 @@ final class HTTP2Exchange: HTTP2StreamDelegate, TimerTarget {
         }
         target.budget.countRequest(now: now)
         startTry()
+    }
+
+    /// Answers a request that is not to be served.
+    func refuse(_ error: ProxyError) {
+        count()
+        answer(error)
+    }
+
+    private func count() {
+        downstream.delegate = self
+        requestEnded = downstream.endsWithHead
+        loop.counters.requests &+= 1
+        if relay.direction == .inbound { loop.counters.arrivals &+= 1 }
+        loop.requestsInFlight &+= 1
+        if loop.accessLog != nil { subject = RequestSubject(request) }
+    }
+
+    private var bodyLimitBytes: UInt64? { target.decision.requestBodyLimitBytes }
+
+    private func refuseBody(_ limit: UInt64) {
+        loop.counters.bodiesTooLarge &+= 1
+        endTry(.cancel)
+        answer(.requestBodyTooLarge(limitBytes: limit))
     }
 
     private func appendTrace() {
@@ -161,6 +178,9 @@ final class HTTP2Exchange: HTTP2StreamDelegate, TimerTarget {
 
     private func requestBody(_ bytes: UnsafeRawBufferPointer) {
         requestBytes &+= UInt64(bytes.count)
+        if let limit = bodyLimitBytes, requestBytes > limit, phase == .waiting || phase == .exchanging {
+            refuseBody(limit)
+        }
         switch phase {
         case .waiting:
             // What comes before there is a connection is within the stream's window, and must be all there is.
@@ -214,6 +234,25 @@ final class HTTP2Exchange: HTTP2StreamDelegate, TimerTarget {
 
     func writable(_ stream: HTTP2Stream) {}
 
+    /// A peer that takes nothing more, for so long, holds memory and a place among the streams of its connection.
+    func stalled(_ stream: HTTP2Stream) {
+        loop.counters.http2Stalled &+= 1
+        switch phase {
+        case .waiting, .exchanging:
+            endTry(.cancel)
+            if responseStarted {
+                breakOff(.idleTimeout, .cancel)
+            } else {
+                error = .idleTimeout
+                downstream.reset(.cancel)
+                answered()
+            }
+        case .answered, .recorded:
+            if error == nil, stream === downstream { error = .idleTimeout }
+            stream.reset(.cancel)
+        }
+    }
+
     func closed(_ stream: HTTP2Stream, _ cause: HTTP2StreamCloseCause) {
         if stream === downstream {
             clientClosed(cause)
@@ -230,9 +269,15 @@ final class HTTP2Exchange: HTTP2StreamDelegate, TimerTarget {
     private func clientClosed(_ cause: HTTP2StreamCloseCause) {
         switch phase {
         case .waiting, .exchanging:
+            if isPastDeadline {
+                if phase == .exchanging { upstream?.failed() }
+                error = .requestTimeout
+                grpcStatus = GRPCStatus.Code.deadlineExceeded.rawValue
+            } else {
+                error = .clientGone
+                if head.isGRPC, grpcStatus == nil { grpcStatus = GRPCStatus.Code.cancelled.rawValue }
+            }
             endTry(.cancel)
-            error = .clientGone
-            if head.isGRPC, grpcStatus == nil { grpcStatus = GRPCStatus.Code.cancelled.rawValue }
         case .answered:
             // A request that was answered before it was all there is ended by a reset in order.
             let isWhole = cause == .finished || cause == .reset(.noError)
@@ -241,6 +286,14 @@ final class HTTP2Exchange: HTTP2StreamDelegate, TimerTarget {
             return
         }
         record()
+    }
+
+    /// A gRPC client gives up by itself at the deadline it has told, and a little before we would, since its clock started
+    /// earlier and it rounds what it tells up. That the endpoint did not answer in time is all the same.
+    private var isPastDeadline: Bool {
+        guard requestDeadline != .max, let asked = head.timeoutMilliseconds else { return false }
+        let margin = min(Int64(asked) / 10 &+ 5, Int64(asked) / 2) &* 1_000_000
+        return now >= requestDeadline &- margin
     }
 
     // MARK: - Time

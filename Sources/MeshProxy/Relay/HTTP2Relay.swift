@@ -1,3 +1,4 @@
+import Logging
 import MeshAddress
 import MeshCore
 import MeshHTTP
@@ -21,9 +22,15 @@ final class HTTP2Relay: HTTP2SessionDelegate, LoopMember {
         let relay = HTTP2Relay(loop, direction, destination, target, caller)
         loop.add(relay)
         loop.counters.http2Connections &+= 1
-        let session = HTTP2Session(
-            over: downstream, role: .server, limits: ProxyLimits.http2Downstream, delegate: relay)
+        var limits = ProxyLimits.http2Downstream
+        limits.stallTimeoutMilliseconds = loop.configuration.deadlines.byteIdleMilliseconds
+        let session = HTTP2Session(over: downstream, role: .server, limits: limits, delegate: relay)
         relay.session = session
+        if direction == .inbound {
+            downstream.detectLoss(
+                idleSeconds: ProxyLimits.callerSilenceSeconds, intervalSeconds: ProxyLimits.callerSilenceSeconds,
+                timeoutMilliseconds: ProxyLimits.callerLossMilliseconds)
+        }
         session.opened(downstream)
         if direction == .inbound, loop.isDraining { relay.drainStarted() }
         return bytes.isEmpty ? 0 : session.received(downstream, bytes)
@@ -51,6 +58,16 @@ final class HTTP2Relay: HTTP2SessionDelegate, LoopMember {
 
     func accepted(_ stream: HTTP2Stream, headers: HTTP2Headers, on session: HTTP2Session) {
         HTTP2Exchange(self, stream, headers).begin()
+    }
+
+    func acceptedTooLarge(_ stream: HTTP2Stream, headers: HTTP2Headers, on session: HTTP2Session) {
+        loop.counters.invalidRequests &+= 1
+        HTTP2Exchange(self, stream, headers).refuse(.invalidRequest(.headTooLarge))
+    }
+
+    func requestRefused(_ session: HTTP2Session) {
+        loop.counters.invalidRequests &+= 1
+        loop.log(.info, "reset an HTTP/2 request that breaks the rules: \(session.diagnosis)")
     }
 
     func goAwayReceived(_ session: HTTP2Session) {}

@@ -9,6 +9,10 @@ struct HTTP2RequestHead {
     private(set) var traceparent: Int?
     /// What the client of a gRPC call waits for its end (`grpc-timeout`).
     private(set) var timeoutMilliseconds: Int?
+    private(set) var contentLength: UInt64?
+
+    /// A year: what a client cannot mean, and sums with the clock without overflow.
+    private static let longestTimeoutMilliseconds = 31_536_000_000
 
     init(_ headers: HTTP2Headers) {
         for index in 0..<headers.count {
@@ -17,7 +21,11 @@ struct HTTP2RequestHead {
             case 7 where name.equals(":method"): method = HTTPMethod(headers.value(at: index))
             case 11 where name.equals("traceparent"): traceparent = index
             case 12 where name.equals("content-type"): isGRPC = HTTP2RequestHead.isGRPC(headers.value(at: index))
-            case 12 where name.equals("grpc-timeout"): timeoutMilliseconds = GRPCTimeout.parse(headers.value(at: index))
+            case 12 where name.equals("grpc-timeout"):
+                timeoutMilliseconds = GRPCTimeout.parse(headers.value(at: index))
+                    .map { min($0, HTTP2RequestHead.longestTimeoutMilliseconds) }
+            case 14 where name.equals("content-length"):
+                contentLength = UInt64(String(decoding: headers.value(at: index), as: UTF8.self))
             default: break
             }
         }

@@ -22,6 +22,11 @@ struct RequestTries {
         return removals <= ProxyLimits.removals
     }
 
+    /// The endpoint refused it: another one is asked first.
+    mutating func avoid(_ upstream: Upstream) {
+        if !tried.contains(where: { $0 === upstream }) { tried.append(upstream) }
+    }
+
     /// Takes a retry out of what the request and its service have left.
     mutating func mayRetry(isSilent: Bool, target: RouteTarget, loop: ProxyLoop) -> Bool {
         if isSilent, silent < ProxyLimits.silentRetries {

@@ -129,7 +129,14 @@ final class RouteTarget {
             } else if !upstream.isHealthy {
                 ejectedCount += 1
             }
-            if upstream.isReady { ready.append(upstream) } else { terminating.append(upstream) }
+            if upstream.withdrawnUntil > now {
+                nextProbe = min(nextProbe, upstream.withdrawnUntil)
+                terminating.append(upstream)
+            } else if upstream.isReady {
+                ready.append(upstream)
+            } else {
+                terminating.append(upstream)
+            }
         }
         candidates = ready.isEmpty ? terminating : ready
         if candidates.isEmpty, !ejected.isEmpty {
