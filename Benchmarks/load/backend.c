@@ -1,5 +1,6 @@
-// backend http2|tcp PORT…: what stands behind the proxies where a Debian server would be slower than they are.
+// backend http1|http2|tcp PORT…: what stands behind the proxies where a Debian server would be slower than they are, or is not there.
 //
+// http1 answers every head with 100 bytes, as if no request had a body.
 // http2 answers a GET with 100 bytes, and every message of a gRPC call (37 bytes with its framing) with one of its size, then
 // trailers. It reads frames but never a header block, because nothing in it depends on one.
 // tcp answers the byte `e` with itself, and `b` with bytes until the connection ends.
@@ -11,6 +12,7 @@
 #include <nghttp2/nghttp2.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -39,7 +41,7 @@ typedef struct {
     call *calls;             // by stream, for those under way
 } peer;
 
-static int epoll, speaks_http2;
+static int epoll, speaks_http1, speaks_http2;
 static uint8_t body[BODY_BYTES], message[MESSAGE_BYTES];
 
 static void put(peer *one, const void *bytes, size_t count) {
@@ -189,6 +191,24 @@ static int read_http2(peer *one) {
     return flush(one);
 }
 
+static int read_http1(peer *one) {
+    static char answer[256];
+    static int length;
+    if (!length) {
+        length = snprintf(answer, sizeof answer, "HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain\r\n"
+                          "Content-Length: %d\r\n\r\n%.*s", BODY_BYTES, BODY_BYTES, (const char *)body);
+    }
+    uint8_t *end;
+    size_t at = 0;
+    while ((end = memmem(one->input + at, one->input_count - at, "\r\n\r\n", 4))) {
+        at = (size_t)(end - one->input) + 4;
+        if (send(one->descriptor, answer, (size_t)length, MSG_NOSIGNAL) != length) return 0;
+    }
+    memmove(one->input, one->input + at, one->input_count - at);
+    one->input_count -= at;
+    return one->input_count < INPUT_CAPACITY;
+}
+
 static int read_tcp(peer *one) {
     uint8_t byte = one->input[one->input_count - 1];
     one->input_count = 0;
@@ -216,7 +236,8 @@ static void accept_peer(int listener) {
     peer *one = calloc(1, sizeof *one);
     if (!one) fail("no memory for a connection");
     one->descriptor = descriptor;
-    one->input = malloc(speaks_http2 ? INPUT_CAPACITY : 16);
+    one->input = malloc(INPUT_CAPACITY);
+    if (!one->input) fail("no memory for a connection");
     one->window = one->stream_window = 65535;
     if (speaks_http2) {
         one->calls = calloc(STREAMS, sizeof *one->calls);
@@ -232,12 +253,12 @@ static void accept_peer(int listener) {
 static int serve(peer *one, uint32_t events) {
     if (events & EPOLLOUT && !write_more(one)) return 0;
     if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR))) return 1;
-    size_t room = (speaks_http2 ? INPUT_CAPACITY : 16) - one->input_count;
+    size_t room = INPUT_CAPACITY - one->input_count;
     ssize_t count = recv(one->descriptor, one->input + one->input_count, room, 0);
     if (count < 0 && errno == EAGAIN) return 1;
     if (count <= 0) return 0;
     one->input_count += (size_t)count;
-    return speaks_http2 ? read_http2(one) : read_tcp(one);
+    return speaks_http2 ? read_http2(one) : speaks_http1 ? read_http1(one) : read_tcp(one);
 }
 
 static void listen_on(uint16_t port) {
@@ -256,7 +277,8 @@ static void listen_on(uint16_t port) {
 }
 
 int main(int count, char **arguments) {
-    if (count < 3) fail("usage: backend http2|tcp PORT…");
+    if (count < 3) fail("usage: backend http1|http2|tcp PORT…");
+    speaks_http1 = !strcmp(arguments[1], "http1");
     speaks_http2 = !strcmp(arguments[1], "http2");
     memset(body, 'x', sizeof body);
     memset(message, 'y', sizeof message);

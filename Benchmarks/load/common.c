@@ -40,6 +40,7 @@ settings read_settings(int count, char **arguments) {
         else if (!strcmp(key, "streams")) given.streams = atoi(value);
         else if (!strcmp(key, "messages")) given.messages = atoi(value);
         else if (!strcmp(key, "renew")) given.renew = atoi(value);
+        else if (!strcmp(key, "requests")) given.requests = strtoull(value, NULL, 10);
         else if (!strcmp(key, "seconds")) given.seconds = atof(value);
         else if (!strcmp(key, "rate")) given.rate = atof(value);
         else if (!strcmp(key, "path")) given.path = value;

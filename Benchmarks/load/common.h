@@ -18,6 +18,7 @@ typedef struct {
     int messages;        // of one gRPC call; 0 asks with GET
     int renew;           // HTTP/1: a new connection for each request
     double seconds;
+    uint64_t requests;   // at saturation: ends after so many, if the seconds have not; 0 is without limit
     double rate;         // requests a second, evenly spaced; 0 is one after the other on each connection or stream
     const char *path;
     const char *fields;  // HTTP/1: further field lines, each with its CRLF

@@ -79,6 +79,7 @@ static void finished(client *one, int64_t now) {
     outstanding--;
     if (recording) {
         result.total++;
+        if (result.total == given->requests) stopping = 1;
         if (now <= period_end) result.completed++;
         if (given->rate > 0) note_latency(&result, now - one->intended);
     }
@@ -190,7 +191,7 @@ static void run_in_turn(int64_t start) {
     int64_t last = start;
     int active = given->active > 0 && given->active < given->connections ? given->active : given->connections;
     while (outstanding < active) send_request(wake(), start);
-    while (now_nanoseconds() < period_end) {
+    while (now_nanoseconds() < period_end && !stopping) {
         if (turn(period_end) > 0) last = now_nanoseconds();
         else if (now_nanoseconds() > last + STALL_NANOSECONDS) break;
     }

@@ -138,6 +138,7 @@ static void begin(client *one, stream *call, int64_t intended) {
 static void count_answer(int64_t now, int64_t intended) {
     if (!recording) return;
     result.total++;
+    if (result.total == given->requests) stopping = 1;
     if (now <= period_end) result.completed++;
     if (given->rate > 0) note_latency(&result, now - intended);
 }
@@ -369,7 +370,7 @@ static void run_in_turn(int64_t start) {
         flush(&clients[index]);
     }
     int64_t last = start;
-    while (now_nanoseconds() < period_end && outstanding > 0) {
+    while (now_nanoseconds() < period_end && outstanding > 0 && !stopping) {
         if (turn(period_end) > 0) last = now_nanoseconds();
         else if (now_nanoseconds() > last + STALL_NANOSECONDS) break;
     }

@@ -1,9 +1,11 @@
 """Rounds: every proxy of a group is up, and they are asked in turn, forwards and backwards."""
 import pathlib
 import shutil
+import subprocess
 import time
+from dataclasses import replace
 
-from . import machine, nginx
+from . import machine, nginx, profile
 from .processes import Generator, Processes, cpu_seconds, resident_mebibytes
 from .proxies import Starter
 from .rows import services
@@ -11,6 +13,7 @@ from .rows import services
 PROXY_CORE, LOAD_CORE = "0", "1"
 BACKEND_PORTS = 20000
 WARM_SECONDS = 0.3
+PROFILE_SECONDS = 2
 
 
 class Bench:
@@ -34,9 +37,7 @@ class Bench:
     def run_group(self, group):
         folder = self.folder / group.name
         folder.mkdir()
-        for file in self.folder.glob("*.pem"):
-            shutil.copy(file, folder)
-        for file in self.folder.glob("*.key"):
+        for file in (*self.folder.glob("*.pem"), *self.folder.glob("*.key")):
             shutil.copy(file, folder)
         processes = Processes(folder)
         try:
@@ -86,6 +87,32 @@ class Bench:
                 found = self.measure(group, cell, proxies[cell.variant], processes, number, self.seconds * cell.row.stretch)
                 self.measurements.append(found)
                 tell(found)
+
+    def profile(self, group, row):
+        """Where the sidecar's CPU goes in a row, or None."""
+        alone = replace(group, name=f"{group.name}-profile", rows=(replace(row, proxies=("apus",)),))
+        folder = self.folder / f"{alone.name}-{row.name}"
+        folder.mkdir()
+        for file in (*self.folder.glob("*.pem"), *self.folder.glob("*.key")):
+            shutil.copy(file, folder)
+        processes = Processes(folder)
+        try:
+            proxy = self.start(alone, processes, folder)["apus"]
+            settings = {"port": proxy.ports[row.service], "seconds": PROFILE_SECONDS + 0.5, **row.settings}
+            generator = Generator(processes, LOAD_CORE, self.binaries["load"], row.tool, settings)
+            generator.go()
+            recorder = profile.record(proxy.identifiers, PROFILE_SECONDS, folder)
+            try:
+                generator.result()
+            finally:
+                generator.close()
+                recorder.wait(10)
+            return profile.summarize(folder)
+        except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+            print(f"{row.name}: no profile: {error}")
+            return None
+        finally:
+            processes.stop()
 
     def measure(self, group, cell, proxy, processes, number, seconds):
         row = cell.row

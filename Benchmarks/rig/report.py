@@ -18,14 +18,15 @@ def load(out):
         return None
 
 
-def merge(old, run, measurements):
+def merge(old, run, measurements, profiles):
     """A whole run stands alone; a part takes the place of its rows in the report that is there."""
-    details = old or {"runs": [], "measurements": []}
+    details = old or {"runs": [], "measurements": [], "profiles": {}}
     new_rows = {one["row"] for one in measurements}
     number = max((one["number"] for one in details["runs"]), default=0) + 1
     kept = [one for one in details["measurements"] if one["row"] not in new_rows]
     alive = {one["run"] for one in kept}
     return {"runs": [one for one in details["runs"] if one["number"] in alive] + [{"number": number, **run}],
+            "profiles": {**{row: one for row, one in details["profiles"].items() if row not in new_rows}, **profiles},
             "measurements": kept + [{**one, "run": number} for one in measurements]}
 
 
@@ -46,7 +47,7 @@ def write(out, details):
 def compact(details):
     """A line for each measurement, so that versions can be compared."""
     lines = ",\n".join("  " + json.dumps(one) for one in details["measurements"])
-    return f'{{"runs": {json.dumps(details["runs"], indent=1)},\n "measurements": [\n{lines}\n ]}}\n'
+    return f'{{"runs": {json.dumps(details["runs"], indent=1)},\n "profiles": {json.dumps(details["profiles"])},\n "measurements": [\n{lines}\n ]}}\n'
 
 
 # Numbers
@@ -79,7 +80,7 @@ def text(summary, details):
         "Written by `make bench`; do not edit. `make bench ONLY=http1-small` measures a part in two minutes and replaces its rows, "
         "`OUT=DIR` writes elsewhere, `make bench ONLY=list` prints the rows. Every round is in `details.json`, the medians are in "
         "`latest.json`. What the figures mean and how they are taken is at the end.", "",
-        *targets(summary), *overview(), *tables(summary), *runs(details), *METHOD]
+        *targets(summary), *overview(), *profiles(details["profiles"]), *tables(summary), *runs(details), *METHOD]
     return "\n".join(parts) + "\n"
 
 
@@ -102,6 +103,16 @@ def targets(summary):
     return ["## Targets", "", "Apus as a share of Envoy in the same run; smaller is better. Medians.", "",
             "| | row | Apus | Envoy | share | floor | target | |", "|---|---|---|---|---|---|---|---|", *lines, "",
             *([f"HTTP/1.1 CPU a request: {', '.join(ahead)}.", ""] if ahead else [])]
+
+
+def profiles(found):
+    """What holds a row back whose target is missed."""
+    lines = []
+    for row, profile in found.items():
+        parts = ", ".join(f"{kind} {share:.0f} %" for kind, share in profile["parts"].items() if share >= 0.5)
+        lines += [f"`{row}`: {parts}.", "", "| share | where | what |", "|---|---|---|",
+                  *(f"| {share:.1f} % | {kind} | `{name.replace('|', chr(92) + '|')}` |" for share, kind, name in profile["symbols"]), ""]
+    return ["## Where a target is missed", "", "Samples of the sidecar's CPU (both sidecars of a pair) in these rows.", "", *lines] if lines else []
 
 
 def overview():
@@ -239,8 +250,8 @@ METHOD = """## How it is measured
   **from the time at which they should have been sent**, so that a stall is seen by everyone who would have met it. Added latency is against direct
   traffic of the same round. At low rates wake-ups dominate, and ratios shrink.
 - Backends: nginx for HTTP/1; for HTTP/2, gRPC and TCP a small program of this rig, because Debian's are slower than the proxies. TLS is 1.3 with
-  AES-128-GCM and certificates on P-256; Apus agrees on X25519MLKEM768 and resumes no session, the others do what their defaults say. nginx and haproxy check a DNS
-  name, Apus and Envoy the SPIFFE ID on both sides.
+  AES-128-GCM and certificates on P-256, between Apus and between Envoy with X25519MLKEM768. Apus resumes no session; Envoy does by default (about a quarter of
+  `tcp-connect-mtls-pair`). nginx and haproxy check a DNS name, Apus and Envoy the SPIFFE ID on both sides.
 - Envoy has the router, or the TCP proxy, and nothing more; no proxy but Apus measures per caller and callee. Apus runs as `apus-proxy run --config` with everything on that it
   has. It has no switch to leave metrics out: what recording costs is among the instruction counts (`Benchmarks/instructions.json`). Routes within a service are not
   built yet, so that the row has 100 services in their stead.

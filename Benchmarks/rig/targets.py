@@ -1,5 +1,7 @@
 """What the sidecar is to reach, against Envoy in the same run: (what, row, figure, floor, target), as shares of Envoy's figure."""
 
+from .figures import ratio
+
 CPU, GIGABYTE, MEMORY = "cpuMicrosecondsPerRequest", "cpuSecondsPerGigabyte", "residentMebibytes"
 P50, P90, P99 = (f"addedLatencyP{quantile}Microseconds" for quantile in (50, 90, 99))
 
@@ -19,3 +21,13 @@ TARGETS = (
     ("opaque TCP, CPU a gigabyte", "tcp-bulk", GIGABYTE, 1, 1 / 2.5),
     ("new mTLS connections, CPU each", "tcp-connect-mtls-pair", CPU, 3 / 4, 1 / 2),
 )
+
+
+def missed(summary):
+    """Rows in which a target is missed and whose profile can say why."""
+    rows = []
+    for _, row, field, _, target in TARGETS:
+        share = ratio(summary, row, field)
+        if share is not None and share > target and field in (CPU, GIGABYTE) and row not in rows:
+            rows.append(row)
+    return rows
