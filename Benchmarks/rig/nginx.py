@@ -12,7 +12,7 @@ def backend(folder, ports):
     (folder / "www" / "1m").write_bytes(b"x" * 1024 * 1024)
     listen = " ".join(f"listen 0.0.0.0:{port} backlog=4096;" for port in ports)
     return f"""
-worker_processes 1; worker_rlimit_nofile 20000; daemon off; pid {folder}/backend.pid; error_log {folder}/backend.log error;
+user root; worker_processes 1; worker_rlimit_nofile 20000; daemon off; pid {folder}/backend.pid; error_log {folder}/backend.log error;
 events {{ worker_connections 19000; multi_accept on; }}
 http {{
   access_log off; keepalive_requests 1000000000; keepalive_timeout 600; tcp_nodelay on; tcp_nopush on; sendfile on;
@@ -29,13 +29,13 @@ def configuration(folder, side, services, listeners, upstreams, pair):
         (stream if service.protocol == "opaque" else http).append(text)
     lines = [f"load_module {MODULE};"] if stream else []
     lines += [
-        f"worker_processes 1; worker_rlimit_nofile 20000; daemon off; pid {folder}/nginx-{side}.pid;",
+        f"user root; worker_processes 1; worker_rlimit_nofile 20000; daemon off; pid {folder}/nginx-{side}.pid;",
         f"error_log {folder}/nginx-{side}.log error;",
         "events { worker_connections 16384; multi_accept on; }",
     ]
     if http:
         lines += ["http { access_log off; keepalive_requests 1000000000; keepalive_timeout 600; tcp_nodelay on;",
-                  "http2_max_concurrent_streams 1000; client_max_body_size 0;", *http, "}"]
+                  "http2_max_concurrent_streams 1000; client_max_body_size 0; proxy_max_temp_file_size 0;", *http, "}"]
     if stream:
         lines += ["stream {", *stream, "}"]
     return "\n".join(lines)
