@@ -14,6 +14,9 @@ package struct ConnectionPoolState<Connection: Equatable, Waiter: Equatable> {
         package var idle = 256
         package var burstNanoseconds: Int64 = 5_000_000_000
         package var idleNanoseconds: Int64 = 60_000_000_000
+        /// A connection that was idle for longer is not trusted with a request that cannot be repeated, until the endpoint has been
+        /// seen to keep one for as long.
+        package var trustNanoseconds: Int64 = 1_000_000_000
 
         package init() {}
     }
@@ -50,6 +53,8 @@ package struct ConnectionPoolState<Connection: Equatable, Waiter: Equatable> {
     private var learnedAt: Int64 = 0
     /// How long the endpoint says that it keeps one (`Keep-Alive: timeout=N`).
     package private(set) var announcedIdleNanoseconds: Int64?
+    /// The longest idleness after which a request was answered.
+    package private(set) var provenIdleNanoseconds: Int64 = 0
     /// Too old to be used again: the owner takes and closes them.
     private var expired: [Connection] = []
 
@@ -75,16 +80,34 @@ package struct ConnectionPoolState<Connection: Equatable, Waiter: Equatable> {
         return limit
     }
 
+    /// A request was answered on a connection that had been idle for `age`.
+    @inline(__always)
+    package mutating func proveIdle(age: Int64) {
+        if age > provenIdleNanoseconds { provenIdleNanoseconds = age }
+    }
+
+    private var trustLimit: Int64 {
+        max(limits.trustNanoseconds, provenIdleNanoseconds, announcedIdleNanoseconds ?? 0)
+    }
+
     /// The endpoint has said in a response how long it keeps an idle connection.
     package mutating func announceIdle(seconds: Int) {
         announcedIdleNanoseconds = Int64(clamping: min(max(seconds, 0), 1_000_000)) * 1_000_000_000
     }
 
-    /// Wants a connection for `waiter`.
+    /// Wants a connection for `waiter`; one beyond doubt when it `isCautious`, because its request cannot be repeated.
     @inline(__always)
-    package mutating func checkout(_ waiter: Waiter, now: Int64) -> Checkout {
+    package mutating func checkout(_ waiter: Waiter, isCautious: Bool = false, now: Int64) -> Checkout {
         if let last = idle.popLast() {
-            if now &- last.since < 500_000_000 || now &- last.since < reuseLimit(now: now) {
+            let age = now &- last.since
+            if age < 500_000_000 || age < reuseLimit(now: now) {
+                if isCautious, age >= limits.trustNanoseconds, age >= trustLimit {
+                    idle.append(last)
+                    if active + connecting + idle.count >= limits.connections {
+                        expired.append(idle.removeFirst().connection)
+                    }
+                    return checkoutNew(waiter)
+                }
                 active &+= 1
                 return .use(last.connection)
             }

@@ -19,7 +19,9 @@ final class UpstreamConnection: ConnectionDelegate, LoopMember {
     /// Requests that were answered in full.
     private(set) var served = 0
     /// When the last exchange ended.
-    private(set) var freedAt: Int64 = 0
+    private var freedAt: Int64 = 0
+    /// How long it had been idle before the request that is on it.
+    private(set) var idleBefore: Int64 = 0
     /// What had been sent before the request that is on it.
     private var sentBefore: UInt64 = 0
     var memberIndex = -1
@@ -60,6 +62,7 @@ final class UpstreamConnection: ConnectionDelegate, LoopMember {
     @inline(__always)
     func send(_ head: UnsafeRawBufferPointer, _ body: UnsafeRawBufferPointer) {
         sentBefore = connection.bytesSent
+        idleBefore = served > 0 ? upstream.loop.now &- freedAt : 0
         if needsPreface {
             sendWithPreface(head, body)
         } else {
@@ -80,6 +83,7 @@ final class UpstreamConnection: ConnectionDelegate, LoopMember {
         relay = nil
         served &+= 1
         freedAt = upstream.loop.now
+        upstream.pool.proveIdle(age: idleBefore)
         if reusable, isUsable, connection.retainedBytes == 0 {
             connection.resumeReading()
             upstream.release(self)

@@ -75,6 +75,7 @@ extension HTTPRelay {
         responseBytes = 0
         requestBody = BodyScanner(head.framing, limits: ProxyLimits.http)
         loop.counters.requests &+= 1
+        if direction == .inbound { loop.counters.arrivals &+= 1 }
         subject = loop.accessLog != nil ? RequestSubject(head, bytes) : nil
 
         if target.isRemoved, let fresh = loop.freshTarget(for: destination, direction) { target = fresh }
@@ -180,6 +181,9 @@ extension HTTPRelay {
         rearm()
     }
 
+    /// Whether it may be sent again though somebody may have seen it (RFC 9110 §9.2.2).
+    var isRepeatable: Bool { method.isIdempotent }
+
     /// A connection that its endpoint may just have closed is no risk to take with a body that cannot be sent twice, nor when the
     /// last try found one.
     var needsLiveConnection: Bool { silentRetries > 0 || !requestBody.isDone }
@@ -253,6 +257,10 @@ extension HTTPRelay {
             }
         }
         guard let count = scanRequestBody(bytes) else { return bytes.count }
+        if downstreamEnded, !requestBody.isDone {
+            requestEnded()
+            return bytes.count
+        }
         guard count > 0 else { return 0 }
         movedNanoseconds = now
         bodyDeadline =

@@ -223,6 +223,9 @@ extension HTTPRelay {
         if !requestBody.isDone, downstreamEnded {
             closeGracefully()
         } else if !requestBody.isDone {
+            // The client learns that there is no more to come while what it still sends is read for a while, since closing over it
+            // would reset what it may not have read yet (RFC 9112 §9.6).
+            if closesAfterResponse { downstream.finishWriting() }
             discarded = 0
             phase = .discarding
             clientDeadline = now &+ Int64(loop.configuration.deadlines.headMilliseconds) &* 1_000_000
@@ -280,7 +283,7 @@ extension HTTPRelay {
         let isSilent = isUnread && connection.isReused
         if isSilent {
             loop.counters.requestsUnread &+= 1
-            upstream?.pool.learnIdle(age: tryStartedNanoseconds &- connection.freedAt, now: now)
+            upstream?.pool.learnIdle(age: connection.idleBefore, now: now)
         }
         failed(.upstreamReset, isUnprocessed: isUnread, isSilent: isSilent)
     }

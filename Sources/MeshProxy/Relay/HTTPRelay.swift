@@ -129,12 +129,17 @@ final class HTTPRelay: ConnectionDelegate, TimerTarget, LoopMember {
             downstream.close()
             phase = .closing
         case .waiting, .exchanging:
-            // A client may finish its side and still wait for the answer, but not in the middle of its request.
-            if requestBody.isDone { return }
-            if responseIsComplete { endEarlyAnswer() } else { abandonRequest(.clientGone) }
+            // What has come before the end, and waits here, is offered yet.
+            if downstream.retainedBytes == 0 { requestEnded() }
         case .discarding, .closing:
             downstream.close()
         }
+    }
+
+    /// The client has finished its side. It may still wait for the answer, but not in the middle of its request.
+    func requestEnded() {
+        if requestBody.isDone { return }
+        if responseIsComplete { endEarlyAnswer() } else { abandonRequest(.clientGone) }
     }
 
     func drained(_ connection: Connection) {

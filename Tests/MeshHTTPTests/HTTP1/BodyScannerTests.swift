@@ -34,7 +34,7 @@ import Testing
             var payload: [UInt8] = []
             var held: [UInt8] = []
             var isDone = false
-            for piece in [message[..<split], message[split...]] {
+            for (index, piece) in [message[..<split], message[split...]].enumerated() {
                 held += piece
                 let step = held.withUnsafeBytes { scanner.scanPayload($0) { payload += $0 } }
                 switch step {
@@ -44,7 +44,7 @@ import Testing
                     isDone = true
                 case .invalid(let error, _): Issue.record("\(error) when split at \(split)")
                 }
-                if isDone, piece.startIndex == 0 { held += message[split...] }
+                if isDone, index == 0 { held += message[split...] }
                 if isDone { break }
             }
             #expect(isDone)

@@ -124,7 +124,8 @@ import Testing
                 ending.end(socket)
             }
             let mesh = try TestMesh([.init(server: server.address)]) { $0.retry.count = 0 }
-            for _ in 0..<2 {
+            // Behind an answer, a second request would meet the same connection while the server is about to leave.
+            for _ in 0..<(point == .behindTheAnswer ? 1 : 2) {
                 let client = try mesh.client()
                 try client.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
                 if let status = point.status(isPost: true) {

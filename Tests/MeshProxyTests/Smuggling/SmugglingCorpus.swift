@@ -68,6 +68,11 @@ struct SmugglingCase: Sendable, CustomTestStringConvertible {
     }
 }
 
+/// As the corpus writes it.
+func shownBody(_ body: [UInt8]) -> String {
+    String(decoding: body.map { $0 == 13 || $0 == 10 ? UInt8(ascii: "~") : $0 }, as: UTF8.self)
+}
+
 /// A server's parser, written apart from ours and as careless as servers are: lines end with LF, names are trimmed, and where a length and
 /// chunks are both given it takes the one it likes better. What it makes of what a sidecar forwards must be what was meant.
 struct CarelessParser {
@@ -81,7 +86,7 @@ struct CarelessParser {
         var body: [UInt8] = []
 
         var text: String {
-            let shown = String(decoding: body.map { $0 == 13 || $0 == 10 ? UInt8(ascii: "~") : $0 }, as: UTF8.self)
+            let shown = shownBody(body)
             return shown.isEmpty ? "\(method) \(target)" : "\(method) \(target) \(shown)"
         }
     }

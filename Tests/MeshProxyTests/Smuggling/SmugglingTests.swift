@@ -120,7 +120,7 @@ import Testing
                 if head["apus-reason"] == "invalid_response" {
                     got += " ! " + (text.split(separator: " ").last ?? "").trimmingCharacters(in: .newlines)
                 } else {
-                    got += " " + text.replacing("\r", with: "~").replacing("\n", with: "~")
+                    got += " " + shownBody(body)
                 }
             } else {
                 got += " broken"

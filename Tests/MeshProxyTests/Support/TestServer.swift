@@ -35,6 +35,17 @@ func eventually(_ what: String, _ condition: () throws -> Bool) throws {
     throw TestSocket.Failure(description: "it did not come about in ten seconds: \(what)")
 }
 
+/// Waits like `eventually`, and notices within microseconds; for what is about to happen.
+func promptly(_ what: String, _ condition: () -> Bool) throws {
+    let end = time(nil) + 10
+    while !condition() {
+        guard time(nil) < end else {
+            throw TestSocket.Failure(description: "it did not come about in ten seconds: \(what)")
+        }
+        sched_yield()
+    }
+}
+
 /// A server whose connections each run a script on a thread.
 final class TestServer: Sendable {
     let address: SocketAddress

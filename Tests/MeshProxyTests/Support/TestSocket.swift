@@ -73,6 +73,11 @@ final class TestSocket: @unchecked Sendable {
 
     func finishWriting() { shutdown(descriptor, Int32(SHUT_WR)) }
 
+    func close() {
+        Glibc.close(descriptor)
+        descriptor = -1
+    }
+
     /// Closes with a reset.
     func reset() {
         var option = linger(l_onoff: 1, l_linger: 0)
