@@ -171,16 +171,18 @@ def tell(found):
 
 
 def plan(groups, rounds, seconds, budget):
-    """Rounds and their length: as asked, else what fits into the budget of a part, else the full measure."""
-    cells = sum(len(block) for group in groups for block in group.blocks())
+    """Rounds and their length in seconds: as asked, else what fits into the budget of a part, else the full measure."""
     if not budget:
         return rounds or 5, seconds or 2.0
-    room = budget - 5 * len(groups) - cells * (WARM_SECONDS + 0.3)
-    chosen = rounds or (3 if room / (cells * 3) > 0.8 else 2)
-    return chosen, seconds or min(2.0, max(0.5, room / (cells * chosen) - 0.2))
+    for count in (rounds,) if rounds else (5, 3, 2):
+        length = seconds or min(2.0, (budget - estimate(groups, count, 0)) / (estimate(groups, count, 1) - estimate(groups, count, 0)))
+        if length >= 0.5:
+            break
+    return count, max(0.3, length)
 
 
 def estimate(groups, rounds, seconds):
-    stretched = sum(cell.row.stretch if cell.row.tool else 0 for group in groups for block in group.blocks() for cell in block)
-    cells = sum(len(block) for group in groups for block in group.blocks())
-    return 5 * len(groups) + stretched * rounds * seconds + cells * (rounds * 0.15 + WARM_SECONDS)
+    """Seconds that a run takes: the rounds, and what surrounds them."""
+    cells = [cell for group in groups for block in group.blocks() for cell in block if cell.row.tool]
+    stretched = max(0.1, sum(cell.row.stretch for cell in cells))
+    return 5 * len(groups) + stretched * rounds * seconds + len(cells) * (rounds * 0.15 + WARM_SECONDS)
