@@ -562,6 +562,9 @@ package nonisolated struct Apus_V1_Workload: Sendable {
   /// What the pod's own sidecar found out; in a Destination only.
   package var learnedPorts: [Apus_V1_LearnedPort] = []
 
+  /// The pod is being deleted.
+  package var isTerminating: Bool = false
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated struct Port: Sendable {
@@ -1166,7 +1169,7 @@ nonisolated extension Apus_V1_Endpoint.TargetPort: SwiftProtobuf.Message, SwiftP
 
 nonisolated extension Apus_V1_Workload: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Workload"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pod\0\u{1}addresses\0\u{1}identity\0\u{3}is_meshed\0\u{1}owner\0\u{1}app\0\u{1}version\0\u{1}node\0\u{1}ports\0\u{1}service\0\u{3}skipped_inbound_ports\0\u{3}learned_ports\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pod\0\u{1}addresses\0\u{1}identity\0\u{3}is_meshed\0\u{1}owner\0\u{1}app\0\u{1}version\0\u{1}node\0\u{1}ports\0\u{1}service\0\u{3}skipped_inbound_ports\0\u{3}learned_ports\0\u{3}is_terminating\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1186,6 +1189,7 @@ nonisolated extension Apus_V1_Workload: SwiftProtobuf.Message, SwiftProtobuf._Me
       case 10: try { try decoder.decodeSingularMessageField(value: &self._service) }()
       case 11: try { try decoder.decodeRepeatedUInt32Field(value: &self.skippedInboundPorts) }()
       case 12: try { try decoder.decodeRepeatedMessageField(value: &self.learnedPorts) }()
+      case 13: try { try decoder.decodeSingularBoolField(value: &self.isTerminating) }()
       default: break
       }
     }
@@ -1232,6 +1236,9 @@ nonisolated extension Apus_V1_Workload: SwiftProtobuf.Message, SwiftProtobuf._Me
     if !self.learnedPorts.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.learnedPorts, fieldNumber: 12)
     }
+    if self.isTerminating != false {
+      try visitor.visitSingularBoolField(value: self.isTerminating, fieldNumber: 13)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1248,6 +1255,7 @@ nonisolated extension Apus_V1_Workload: SwiftProtobuf.Message, SwiftProtobuf._Me
     if lhs._service != rhs._service {return false}
     if lhs.skippedInboundPorts != rhs.skippedInboundPorts {return false}
     if lhs.learnedPorts != rhs.learnedPorts {return false}
+    if lhs.isTerminating != rhs.isTerminating {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

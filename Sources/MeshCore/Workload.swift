@@ -9,6 +9,8 @@ package struct Workload: Sendable, Hashable {
     package var identity: SPIFFEID?
     /// Whether it has a sidecar, and so speaks `apus/1` on every port that is not skipped.
     package var isMeshed: Bool
+    /// Whether it is being deleted: its sidecar tells those who are connected to go elsewhere.
+    package var isTerminating: Bool
     /// The name of what owns it (Deployment, Job, …), for metrics; the pod's own name when nothing does.
     package var owner: String
     /// Labels `app.kubernetes.io/name` or `app`, and `app.kubernetes.io/version` or `version`; empty when absent.
@@ -25,15 +27,16 @@ package struct Workload: Sendable, Hashable {
     package var skippedInboundPorts: Set<UInt16>
 
     package init(
-        pod: ObjectName, addresses: [IPAddress], identity: SPIFFEID? = nil, isMeshed: Bool = false, owner: String = "",
-        app: String = "", version: String = "", node: String = "", ports: [UInt16: ApplicationProtocol] = [:],
-        learnedPorts: [UInt16: LearnedProtocol] = [:], service: ObjectName? = nil,
-        skippedInboundPorts: Set<UInt16> = []
+        pod: ObjectName, addresses: [IPAddress], identity: SPIFFEID? = nil, isMeshed: Bool = false,
+        isTerminating: Bool = false, owner: String = "", app: String = "", version: String = "", node: String = "",
+        ports: [UInt16: ApplicationProtocol] = [:], learnedPorts: [UInt16: LearnedProtocol] = [:],
+        service: ObjectName? = nil, skippedInboundPorts: Set<UInt16> = []
     ) {
         self.pod = pod
         self.addresses = addresses
         self.identity = identity
         self.isMeshed = isMeshed
+        self.isTerminating = isTerminating
         self.owner = owner.isEmpty ? pod.name : owner
         self.app = app
         self.version = version

@@ -78,6 +78,7 @@ package enum Injection {
         }
         for index in containers.indices {
             try rewrite.rewrite(&containers[index], field: "spec.containers[\(index)]", earlier: kept)
+            rewrite.addWithdrawal(to: &containers[index])
         }
         let parts = SidecarParts(
             settings: settings, annotations: annotations, owner: owner(pod), probes: rewrite.originals)

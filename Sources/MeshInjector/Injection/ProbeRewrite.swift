@@ -29,6 +29,7 @@ struct ProbeRewrite {
         for kind in ProbeRewrite.hooks {
             let place = (path: "\(field).lifecycle.\(kind)", kind: kind, name: name)
             guard let hook = container[path: "lifecycle", kind],
+                hook[path: "httpGet", "path"]?.string != ProbeRewrite.withdrawal,
                 var change = try rewritten(hook, ["httpGet"], place, container, earlier)
             else { continue }
             change.original?["timeoutSeconds"] = .int(ProbeRewrite.hookTimeoutSeconds)
@@ -36,6 +37,21 @@ struct ProbeRewrite {
             kept[kind] = change.original
         }
         if !kept.isEmpty { originals[name] = .object(kept) }
+    }
+
+    private static let withdrawal = "/apus/withdraw"
+
+    /// A container that is to be stopped goes on until its callers have been told to go elsewhere: without a hook of its own it gets
+    /// one that the sidecar answers when that is done.
+    func addWithdrawal(to container: inout JSONValue) {
+        guard container[path: "lifecycle", "preStop"] == nil else { return }
+        var lifecycle = container["lifecycle"] ?? [:]
+        lifecycle["preStop"] = [
+            "httpGet": [
+                "path": .string(ProbeRewrite.withdrawal), "port": .int(Int64(SidecarPorts.health)), "scheme": "HTTP",
+            ]
+        ]
+        container["lifecycle"] = lifecycle
     }
 
     /// A probe as the platform is to see it and as the sidecar is to perform it; nil for one that stays as it is.

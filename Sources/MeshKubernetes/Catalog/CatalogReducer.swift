@@ -257,10 +257,9 @@ extension CatalogReducer {
         let account = SPIFFEID(
             trustDomain: trustDomain, namespace: pod.name.namespace, serviceAccount: pod.serviceAccount)
         return Workload(
-            pod: pod.name, addresses: pod.addresses, identity: account, isMeshed: pod.isMeshed, owner: pod.owner,
-            app: pod.app,
-            version: pod.version, node: pod.node, ports: ports, service: selecting.count == 1 ? selecting[0] : nil,
-            skippedInboundPorts: pod.skippedInboundPorts)
+            pod: pod.name, addresses: pod.addresses, identity: account, isMeshed: pod.isMeshed,
+            isTerminating: pod.isTerminating, owner: pod.owner, app: pod.app, version: pod.version, node: pod.node,
+            ports: ports, service: selecting.count == 1 ? selecting[0] : nil, skippedInboundPorts: pod.skippedInboundPorts)
     }
 
     /// Service port → the pod's port, over all of the service's slices that name the pod.

@@ -14,6 +14,8 @@ protocol AdminSource: AnyObject {
     func metrics(completion: @escaping ([UInt8]) -> Void)
     var logLevel: LogLevel { get set }
     func startDrain()
+    /// The platform is about to stop the application: `completion` when its callers have gone elsewhere, or have had their time.
+    func withdraw(completion: @escaping () -> Void)
 }
 
 /// The sidecar's three small ports: admin on loopback (15000), metrics for a scraper (15020), health and probes for the platform (15021).
@@ -81,6 +83,12 @@ final class AdminServer {
 
     private func health(_ request: HTTP1Request, _ reply: @escaping (HTTP1Response) -> Void) {
         if request.path == "/healthz/ready" { return reply(readiness) }
+        if request.path == "/apus/withdraw" { return source.withdraw { reply(.text(200, "withdrawn\n")) } }
+        if request.path.hasPrefix("/apus/probe/"), request.path.hasSuffix("/preStop") {
+            return source.withdraw { [probes] in
+                if !probes.answer(request, reply) { reply(.text(404, "there is no \(request.path)\n")) }
+            }
+        }
         if probes.answer(request, reply) { return }
         reply(.text(404, "there is no \(request.path)\n"))
     }

@@ -37,6 +37,15 @@ package final class DataPlane: Sendable {
         package var accessLog: (format: AccessLogFormat, writer: any AccessLogWriter)?
 
         var pool = ConnectionPoolState<UpstreamConnection, HTTPRelay>.Limits()
+        /// Connections that one loop may have to one endpoint, and requests that may wait for one.
+        package var upstreamConnections: Int {
+            get { pool.connections }
+            set { pool.connections = newValue }
+        }
+        package var upstreamWaiting: Int {
+            get { pool.waiting }
+            set { pool.waiting = newValue }
+        }
 
         package init(logger: Logger) {
             self.logger = logger

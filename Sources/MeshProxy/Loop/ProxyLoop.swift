@@ -135,6 +135,7 @@ final class ProxyLoop: TimerTarget {
             if case .own(let own) = change {
                 ownCaller = Caller(own: own.workload)
                 labelGeneration += 1
+                if own.workload.isTerminating { beginDrain() }
             }
         }
         releaseWaiting()

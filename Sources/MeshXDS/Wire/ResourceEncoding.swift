@@ -125,6 +125,7 @@ package enum ResourceEncoding {
             $0.addresses = workload.addresses.map { data($0) }
             $0.identity = workload.identity?.description ?? ""
             $0.isMeshed = workload.isMeshed
+            $0.isTerminating = workload.isTerminating
             $0.owner = workload.owner
             $0.app = workload.app
             $0.version = workload.version
