@@ -133,6 +133,32 @@ struct HealthModelTests {
         #expect(edges.last?.source.identity == "spiffe://cluster.local/ns/shop/sa/checkout")
     }
 
+    @Test("A connection that is open and idle is what it was", arguments: [true, false])
+    func idleConnection(secured: Bool) {
+        var model = model()
+        var opened = delta(secured: secured)
+        opened.connectionsOpened = 1
+        opened.destination.address = .loopback4
+        model.ingest(report([opened]), reporter: reporter, now: clock(100))
+        let edges = model.edges(namespace: nil, now: clock(400)).edges
+        #expect(edges.map(\.security) == [secured ? .mutualTLS : .plaintext])
+        #expect(edges.map(\.openConnections) == [1])
+    }
+
+    @Test("Requests that reached nobody make an edge neither plaintext nor mixed, and no edge by themselves")
+    func nobodyReached() {
+        var model = model()
+        var lost = delta(bad: 5, secured: false)
+        model.ingest(report([lost]), reporter: reporter, now: clock(100))
+        #expect(model.edges(namespace: nil, now: clock(100)).edges.isEmpty)
+        #expect(model.stat(from: nil, to: nil, namespace: nil, now: clock(100)).rows.count == 1)
+        model.ingest(report([delta(good: 5)]), reporter: reporter, now: clock(101))
+        #expect(model.edges(namespace: nil, now: clock(101)).edges.map(\.security) == [.mutualTLS])
+        lost.destination.address = .loopback4
+        model.ingest(report([lost]), reporter: reporter, now: clock(102))
+        #expect(model.edges(namespace: nil, now: clock(102)).edges.map(\.security) == [.mixed])
+    }
+
     @Test("A sidecar's claim about its own end is not believed: the catalog says who it is")
     func claims() {
         var model = model()

@@ -68,8 +68,13 @@ extension TrafficEdge {
             slot.sent &+= span.recent(delta.bytesSent)
             slot.received &+= span.recent(delta.bytesReceived)
             let weight = max(1, requests &+ opened)
-            if delta.isSecured { slot.secured &+= weight } else { slot.plaintext &+= weight }
+            if delta.isSecured {
+                slot.secured &+= weight
+            } else if delta.hasReachedSomebody {
+                slot.plaintext &+= weight
+            }
         }
+        if delta.isSecured || delta.hasReachedSomebody { isSecured = delta.isSecured }
     }
 
     var sourceParty: TrafficParty {
@@ -81,6 +86,14 @@ extension TrafficEdge {
         TrafficParty(
             namespace: key.destination.namespace, name: key.destination.name,
             identity: destinationIdentity?.description ?? "")
+    }
+}
+
+extension EdgeDelta {
+    /// Not so for what the caller's sidecar answered itself because there was no endpoint: nothing was sent to anybody, neither encrypted nor in
+    /// plaintext.
+    fileprivate var hasReachedSomebody: Bool {
+        reporter == .destination || destination.pod != nil || destination.address != nil
     }
 }
 

@@ -184,7 +184,7 @@ package struct HealthModel: Sendable {
             overflowedEdges: Int(clamping: overflowedDeltas))
     }
 
-    /// One row per pair, whatever protocols it speaks.
+    /// One row per pair that has reached each other, whatever protocols it speaks.
     package func edges(namespace: String?, now: HealthClock) -> EdgesReport {
         struct Pair: Hashable {
             var source: TrafficParty
@@ -194,7 +194,7 @@ package struct HealthModel: Sendable {
         for edge in counted(edges.indices)
         where Self.matches(edge.key, source: nil, destination: nil, namespace: namespace) {
             let totals = edge.window.totals(now: now.monotonicSeconds)
-            guard !totals.isEmpty || edge.open > 0 else { continue }
+            guard totals.secured > 0 || totals.plaintext > 0 || edge.open > 0 else { continue }
             let pair = Pair(source: edge.sourceParty, destination: edge.destinationParty)
             let rate = Double(totals.requests) / Self.seconds(since: edge.observedSinceSecond, now: now)
             var entry =
@@ -207,8 +207,9 @@ package struct HealthModel: Sendable {
             entry.row.requestsPerSecond += rate
             entry.row.openConnections += edge.open
             entry.row.lastSeenAt = max(entry.row.lastSeenAt, edge.lastSeenAt)
-            entry.secured &+= totals.secured
-            entry.plaintext &+= totals.plaintext
+            let isIdle = totals.secured == 0 && totals.plaintext == 0
+            entry.secured &+= isIdle && edge.isSecured ? 1 : totals.secured
+            entry.plaintext &+= isIdle && !edge.isSecured ? 1 : totals.plaintext
             entry.row.security = entry.secured == 0 ? .plaintext : entry.plaintext == 0 ? .mutualTLS : .mixed
             rows[pair] = entry
         }

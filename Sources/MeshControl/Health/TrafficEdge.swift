@@ -41,6 +41,8 @@ struct TrafficEdge: Sendable {
     /// Monotonic seconds: when the first report on it began to count. What is younger than the window has its rates over its age.
     var observedSinceSecond: Int64
     var destinationIdentity: SPIFFEID?
+    /// How its last traffic went, which holds for connections that are open and idle, too.
+    var isSecured = false
     /// Monotonic seconds.
     var lastSeenSecond: Int64
     var lastSeenAt: Timestamp

@@ -101,6 +101,11 @@ struct APIResponder: HTTPResponder {
         case .group(let name): document = discovery.group(name)
         case .resources(let group, let version): document = discovery.resources(group: group, version: version)
         case .openAPI: document = discovery.openAPI
+        case .formerOpenAPI:
+            return Response(
+                status: .ok,
+                headers: [.contentType: "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"],
+                body: ResponseBody(byteBuffer: ByteBuffer(bytes: discovery.formerOpenAPI)))
         case .openAPIDocument(let group, let version):
             document = discovery.openAPIDocument(group: group, version: version)
         case .unknown where path == "/metrics": return Self.text(metrics)

@@ -113,6 +113,16 @@ struct Discovery: Sendable {
         return ["paths": paths]
     }
 
+    /// `/openapi/v2`, which kubectl of before 1.27 must have before it applies anything: a description of no kind at all, so that it leaves
+    /// the checks to the server. Protocol buffers in the fields of gnostic's `openapi.v2.Document`: swagger 1, info 2 (title 1, version 2).
+    var formerOpenAPI: [UInt8] {
+        func field(_ number: UInt8, _ bytes: [UInt8]) -> [UInt8] {
+            [number << 3 | 2, UInt8(min(bytes.count, 127))] + bytes.prefix(127)
+        }
+        let info = field(1, Array("Kubernetes".utf8)) + field(2, Array(version.utf8.prefix(64)))
+        return field(1, Array("2.0".utf8)) + field(2, info)
+    }
+
     func openAPIDocument(group: String, version: String) -> JSONValue? {
         let served = registry.all.filter { $0.kind.group == group && $0.kind.version == version }
         guard !served.isEmpty else { return nil }

@@ -11,6 +11,8 @@ package enum RequestTarget: Hashable, Sendable {
     /// `/api/v1` and `/apis/GROUP/VERSION`.
     case resources(group: String, version: String)
     case openAPI
+    /// `/openapi/v2`, for clients of before Kubernetes 1.27.
+    case formerOpenAPI
     case openAPIDocument(group: String, version: String)
     case resource(ResourcePath)
     case unknown
@@ -47,6 +49,7 @@ package enum RequestTarget: Hashable, Sendable {
         case "healthz", "livez", "readyz": self = .health
         case "version" where words.count == 1: self = .version
         case "openapi" where words.count == 2 && words[1] == "v3": self = .openAPI
+        case "openapi" where words.count == 2 && words[1] == "v2": self = .formerOpenAPI
         case "openapi" where words.count == 4 && words[1] == "v3" && words[2] == "api":
             self = .openAPIDocument(group: "", version: words[3])
         case "openapi" where words.count == 5 && words[1] == "v3" && words[2] == "apis":

@@ -36,7 +36,7 @@ import Testing
         #expect(RequestTarget(path: path) == .resource(expected))
     }
 
-    @Test(arguments: ["/", "", "/nothing", "/api/v1/namespaces/a/pods/b/log/more", "/openapi/v2", "/%zz"])
+    @Test(arguments: ["/", "", "/nothing", "/api/v1/namespaces/a/pods/b/log/more", "/openapi/v1", "/%zz"])
     func otherPathsNameNothing(path: String) {
         #expect(RequestTarget(path: path) == .unknown)
     }
