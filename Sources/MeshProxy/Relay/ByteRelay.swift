@@ -120,6 +120,7 @@ final class ByteRelay: ConnectionDelegate, TimerTarget, LoopMember {
         owner = nil
         unproven = isUpgrade || target.declaredProtocol != nil ? nil : proving ?? LearnedProtocol(found)
         loop.counters.byteConnections &+= 1
+        if direction == .inbound { loop.counters.arrivals &+= 1 }
     }
 
     /// - Parameter offered: bytes of the client's that its connection offers at this moment, and so does not count as retained.
