@@ -69,7 +69,8 @@ struct DatabaseTests {
         Database(
             name: "mariadb", user: "mysql", port: 3306,
             script: """
-                echo "CREATE USER tester@'%'; GRANT ALL ON *.* TO tester@'%';" > /data/users.sql
+                echo "CREATE USER tester@'%';" > /data/users.sql
+                echo "GRANT ALL ON *.* TO tester@'%';" >> /data/users.sql
                 mariadb-install-db --no-defaults --datadir=/data/db --skip-test-db --innodb-log-file-size=8M >/dev/null
                 exec mariadbd --no-defaults --datadir=/data/db --socket=/data/socket --pid-file=/data/pid --bind-address=0.0.0.0 --skip-name-resolve --init-file=/data/users.sql --innodb-log-file-size=8M --innodb-buffer-pool-size=16M
                 """),
@@ -115,8 +116,8 @@ struct DatabaseTests {
             #expect(published == "1")
 
             let sum = try await run(
-                "mariadb -h mariadb -u tester -BN -e 'create database shop; create table shop.n (n int); "
-                    + "insert into shop.n select seq from seq_1_to_100000; select sum(n) from shop.n'")
+                "mariadb -h mariadb -u tester -BN -e 'create database shop; use shop; create table n (n int); "
+                    + "insert into n select seq from seq_1_to_100000; select sum(n) from n'")
             #expect(sum == "5000050000")
             #expect(try await run("mariadb -h mariadb -u tester -BN -e 'select 6 * 7'") == "42")
 

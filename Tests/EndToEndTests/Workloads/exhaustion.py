@@ -3,7 +3,7 @@ import os
 import sys
 import time
 
-from pair import Pair, expect
+from pair import PYTHON, Pair, expect
 
 SERVER = """
 import socket, threading
@@ -43,11 +43,11 @@ def processor_seconds(process):
 
 def check(proxy):
     with Pair(proxy, [4]) as pair:
-        pair.spawn("b", sys.executable, "-c", SERVER)
+        pair.spawn("b", PYTHON, "-c", SERVER)
         pair.start("b")
         sidecar = pair.start("a", [pair.service("echo", "10.99.0.1", 7000, 4, protocol="opaque")], limit=64)
         pair.until("an echo", lambda: pair.python("a", ECHO).strip() == "True")
-        holder = pair.spawn("a", sys.executable, "-c", HOLD, stdin=-1, stdout=-1)
+        holder = pair.spawn("a", PYTHON, "-c", HOLD, stdin=-1, stdout=-1)
         holder.stdout.readline()
         children = open(f"/proc/{sidecar.pid}/task/{sidecar.pid}/children").read().split()
         process = int(children[0]) if children else sidecar.pid

@@ -2,7 +2,7 @@
 import sys
 import time
 
-from pair import Pair, expect
+from pair import PYTHON, SIDECAR_USER, Pair, expect
 
 SERVER = """
 import socket, threading
@@ -37,7 +37,7 @@ with socket.create_connection((sys.argv[1], 3306), timeout=10) as connection:
 
 def check(proxy, families):
     with Pair(proxy, families) as pair:
-        pair.spawn("b", sys.executable, "-c", SERVER)
+        pair.spawn("b", PYTHON, "-c", SERVER)
         vips = {6: "fd00:99::1", 4: "10.99.0.1"}
         services = [pair.service("web", vips[family], 80, family, target=8080) for family in families]
         services += [pair.service("data", vips[family], 3306, family) for family in families]
@@ -56,7 +56,7 @@ def check(proxy, families):
         # Without an identity nobody gets in, whatever the family: the sidecar's user is not redirected.
         for family in families:
             url = f"http://{pair.text(pair.address['b'][family], 8080)}/"
-            refused = pair.python("a", GET, url, user=1337, group=1337)
+            refused = pair.python("a", GET, url, user=SIDECAR_USER)
             expect(refused.split() == ["403", "mtls_required"], f"plaintext over IPv{family}: {refused!r}")
         time.sleep(1.2)
         for side in ("a", "b"):

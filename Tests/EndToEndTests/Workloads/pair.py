@@ -11,6 +11,8 @@ import time
 
 TRUST = "cluster.local"
 SIDECAR_USER = 1337
+# Its user, too, must be able to read it.
+PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
 
 
 def run(*words, **settings):
@@ -86,10 +88,12 @@ class Pair:
         return {"name": f"test/{name}", "addresses": [vip], "ports": [{"port": port, **({"protocol": protocol} if protocol else {})}],
                 "endpoints": [{"address": self.text(self.address["b"][family], target or port), "identity": self.identity("b")}]}
 
+    def words(self, side, words, user=None):
+        as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
+        return ["ip", "netns", "exec", self.names[side], *as_user, *words]
+
     def spawn(self, side, *words, user=None, **settings):
-        process = subprocess.Popen(["ip", "netns", "exec", self.names[side], *words], user=user, **settings) if user is None else (
-            subprocess.Popen(["ip", "netns", "exec", self.names[side], "setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups",
-                              *words], **settings))
+        process = subprocess.Popen(self.words(side, words, user), **settings)
         self.processes.append(process)
         return process
 
@@ -128,9 +132,9 @@ class Pair:
                 return int(float(line.split()[1]))
         raise RuntimeError(f"the sidecar of {side} has no counter {name}")
 
-    def python(self, side, code, *arguments, **settings):
+    def python(self, side, code, *arguments, user=None):
         """A program of a few lines in one of the namespaces; its output."""
-        return run("ip", "netns", "exec", self.names[side], sys.executable, "-c", code, *map(str, arguments), timeout=60, **settings)
+        return run(*self.words(side, [PYTHON, "-c", code, *map(str, arguments)], user), timeout=60)
 
     @staticmethod
     def until(what, condition, seconds=20):
