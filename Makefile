@@ -26,7 +26,7 @@ demo:
 setup-test: setup
 	@scripts/ensure-packages $(TEST_PACKAGES)
 	@test -x .build/venv/bin/python || { mkdir -p .build && python3 -m venv .build/venv; }
-	@.build/venv/bin/python -c 'import grpc, google.protobuf, h11' 2>/dev/null || .build/venv/bin/pip install -q grpcio protobuf h11
+	@.build/venv/bin/python -c 'import grpc, google.protobuf, h11, websockets' 2>/dev/null || .build/venv/bin/pip install -q grpcio protobuf h11 websockets
 
 # Unit tests first, then the real binaries on real namespaces; one test after the other, because many of them use real sockets and clocks.
 test:

@@ -398,6 +398,16 @@ package nonisolated struct Apus_V1_Service: Sendable {
 
   package var loadBalancing: Apus_V1_LoadBalancing = .unspecified
 
+  /// Of a request's body; absent: without limit.
+  package var requestBodyLimitBytes: UInt64 {
+    get {_requestBodyLimitBytes ?? 0}
+    set {_requestBodyLimitBytes = newValue}
+  }
+  /// Returns true if `requestBodyLimitBytes` has been explicitly set.
+  package var hasRequestBodyLimitBytes: Bool {self._requestBodyLimitBytes != nil}
+  /// Clears the value of `requestBodyLimitBytes`. Subsequent reads from it will return its default value.
+  package mutating func clearRequestBodyLimitBytes() {self._requestBodyLimitBytes = nil}
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated struct Port: Sendable {
@@ -453,6 +463,7 @@ package nonisolated struct Apus_V1_Service: Sendable {
   fileprivate var _name: Apus_V1_ObjectName? = nil
   fileprivate var _retry: Apus_V1_Service.Retry? = nil
   fileprivate var _requestTimeoutMilliseconds: UInt32? = nil
+  fileprivate var _requestBodyLimitBytes: UInt64? = nil
 }
 
 package nonisolated struct Apus_V1_Endpoint: @unchecked Sendable {
@@ -878,7 +889,7 @@ nonisolated extension Apus_V1_Destination.Unknown: SwiftProtobuf.Message, SwiftP
 
 nonisolated extension Apus_V1_Service: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Service"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}addresses\0\u{1}ports\0\u{1}retry\0\u{3}request_timeout_milliseconds\0\u{3}connect_timeout_milliseconds\0\u{3}load_balancing\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}addresses\0\u{1}ports\0\u{1}retry\0\u{3}request_timeout_milliseconds\0\u{3}connect_timeout_milliseconds\0\u{3}load_balancing\0\u{3}request_body_limit_bytes\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -893,6 +904,7 @@ nonisolated extension Apus_V1_Service: SwiftProtobuf.Message, SwiftProtobuf._Mes
       case 5: try { try decoder.decodeSingularUInt32Field(value: &self._requestTimeoutMilliseconds) }()
       case 6: try { try decoder.decodeSingularUInt32Field(value: &self.connectTimeoutMilliseconds) }()
       case 7: try { try decoder.decodeSingularEnumField(value: &self.loadBalancing) }()
+      case 8: try { try decoder.decodeSingularUInt64Field(value: &self._requestBodyLimitBytes) }()
       default: break
       }
     }
@@ -924,6 +936,9 @@ nonisolated extension Apus_V1_Service: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if self.loadBalancing != .unspecified {
       try visitor.visitSingularEnumField(value: self.loadBalancing, fieldNumber: 7)
     }
+    try { if let v = self._requestBodyLimitBytes {
+      try visitor.visitSingularUInt64Field(value: v, fieldNumber: 8)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -935,6 +950,7 @@ nonisolated extension Apus_V1_Service: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if lhs._requestTimeoutMilliseconds != rhs._requestTimeoutMilliseconds {return false}
     if lhs.connectTimeoutMilliseconds != rhs.connectTimeoutMilliseconds {return false}
     if lhs.loadBalancing != rhs.loadBalancing {return false}
+    if lhs._requestBodyLimitBytes != rhs._requestBodyLimitBytes {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

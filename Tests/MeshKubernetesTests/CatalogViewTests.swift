@@ -67,7 +67,7 @@ import Testing
                 "apus.dev/retry-count": "3", "apus.dev/retry-statuses": "502, 503", "apus.dev/retry-timeout-ms": "250",
                 "apus.dev/retry-grpc-statuses": "unavailable, resource-exhausted",
                 "apus.dev/request-timeout-ms": "2000", "apus.dev/connect-timeout-ms": "100",
-                "apus.dev/load-balancing": "round-robin",
+                "apus.dev/load-balancing": "round-robin", "apus.dev/request-body-limit-bytes": "1048576",
                 "example.com/other": "x",
             ], to: &service)
         #expect(problems.isEmpty)
@@ -77,6 +77,7 @@ import Testing
                     count: 3, statuses: [502, 503], grpcStatuses: [8, 14], perTryTimeoutMilliseconds: 250))
         #expect(service.requestTimeoutMilliseconds == 2000)
         #expect(service.connectTimeoutMilliseconds == 100)
+        #expect(service.requestBodyLimitBytes == 1_048_576)
         #expect(service.loadBalancing == .roundRobin)
     }
 
@@ -87,6 +88,7 @@ import Testing
         ("apus.dev/retry-grpc-statuses", "unavailable,ok", "some of cancelled"),
         ("apus.dev/load-balancing", "fast", "peak-ewma, round-robin or random"),
         ("apus.dev/connect-timeout-ms", "0", "from 1 to 60000"),
+        ("apus.dev/request-body-limit-bytes", "1Mi", "a whole number from 0 to"),
         ("apus.dev/retries", "1", "no such annotation on a Service"),
     ])
     func anAnnotationThatCannotBeUsedIsToldAndLeftOut(name: String, value: String, expected: String) {

@@ -28,6 +28,7 @@ import Testing
             ports: [ServicePort(port: 80, name: "http", declaredProtocol: .grpc), ServicePort(port: 81, learnedProtocol: .serverFirst)],
             retry: RetryPolicy(count: 0, statuses: [503, 429], grpcStatuses: [14], perTryTimeoutMilliseconds: 10),
             requestTimeoutMilliseconds: 20, connectTimeoutMilliseconds: 30, loadBalancing: .random)
+        service.requestBodyLimitBytes = 1 << 40
         for balancing in [LoadBalancing.peakEWMA, .roundRobin, .random] {
             service.loadBalancing = balancing
             #expect(try ResourceDecoding.service(ResourceEncoding.bytes(ResourceEncoding.encode(service))) == service)

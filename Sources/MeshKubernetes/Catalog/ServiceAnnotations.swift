@@ -28,6 +28,8 @@ package enum ServiceAnnotations {
         case MeshAnnotation.requestTimeout:
             let timeout = try number(name, value, 0...86_400_000)
             service.requestTimeoutMilliseconds = timeout == 0 ? nil : timeout
+        case MeshAnnotation.requestBodyLimit:
+            service.requestBodyLimitBytes = UInt64(try number(name, value, 0...1_000_000_000_000_000))
         case MeshAnnotation.connectTimeout:
             service.connectTimeoutMilliseconds = try number(name, value, 1...60_000)
         case MeshAnnotation.loadBalancing:
@@ -45,8 +47,8 @@ package enum ServiceAnnotations {
 
     private static let known = [
         MeshAnnotation.retryCount, MeshAnnotation.retryStatuses, MeshAnnotation.retryGRPCStatuses,
-        MeshAnnotation.retryTimeout, MeshAnnotation.requestTimeout, MeshAnnotation.connectTimeout,
-        MeshAnnotation.loadBalancing,
+        MeshAnnotation.retryTimeout, MeshAnnotation.requestTimeout, MeshAnnotation.requestBodyLimit,
+        MeshAnnotation.connectTimeout, MeshAnnotation.loadBalancing,
     ].joined(separator: ", ")
 
     private static func number(_ name: String, _ value: String, _ range: ClosedRange<Int>) throws(AnnotationProblem)

@@ -28,6 +28,7 @@ package enum MeshAnnotation {
     package static let retryGRPCStatuses = "apus.dev/retry-grpc-statuses"
     package static let retryTimeout = "apus.dev/retry-timeout-ms"
     package static let requestTimeout = "apus.dev/request-timeout-ms"
+    package static let requestBodyLimit = "apus.dev/request-body-limit-bytes"
     package static let connectTimeout = "apus.dev/connect-timeout-ms"
     package static let loadBalancing = "apus.dev/load-balancing"
 

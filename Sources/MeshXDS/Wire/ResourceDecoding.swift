@@ -141,6 +141,7 @@ package enum ResourceDecoding {
             count: Int(message.retry.count), statuses: statuses, grpcStatuses: grpcStatuses,
             perTryTimeoutMilliseconds: message.retry.hasPerTryTimeoutMilliseconds
                 ? Int(message.retry.perTryTimeoutMilliseconds) : nil)
+        service.requestBodyLimitBytes = message.hasRequestBodyLimitBytes ? message.requestBodyLimitBytes : nil
         service.requestTimeoutMilliseconds =
             message.hasRequestTimeoutMilliseconds ? Int(message.requestTimeoutMilliseconds) : nil
         guard message.connectTimeoutMilliseconds > 0 else {

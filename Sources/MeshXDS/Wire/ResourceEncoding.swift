@@ -91,6 +91,7 @@ package enum ResourceEncoding {
                     $0.perTryTimeoutMilliseconds = UInt32(clamping: timeout)
                 }
             }
+            if let limit = service.requestBodyLimitBytes { $0.requestBodyLimitBytes = limit }
             if let timeout = service.requestTimeoutMilliseconds {
                 $0.requestTimeoutMilliseconds = UInt32(clamping: timeout)
             }
