@@ -22,7 +22,8 @@ struct RequestRecord: ~Copyable {
     consuming func record(on loop: ProxyLoop) {
         let response = error.map { ErrorResponse($0) }
         let edge = Edge.find(direction, target, upstream, caller, applicationProtocol, loop)
-        if error == nil, status > 0 { target.prove(LearnedProtocol(applicationProtocol)) }
+        // A status of 500 and more may be an answer of the sidecar that stands before the server.
+        if error == nil, (1..<500).contains(status) { target.prove(LearnedProtocol(applicationProtocol)) }
         edge.record(
             ResponseKey(status: UInt16(truncatingIfNeeded: status), grpcStatus: grpcStatus, reason: response?.reason),
             durationNanoseconds: durationNanoseconds, requestBytes: requestBytes, responseBytes: responseBytes)

@@ -49,7 +49,8 @@ import Testing
 
     @Test func aSilentClientThatThenSpeaksHTTPIsServedAsHTTP() async throws {
         try await onOwnThread {
-            let mesh = try TestMesh(try TestServer.http(), declared: nil)
+            let server = try TestServer.http()
+            let mesh = try TestMesh(server, declared: nil)
             let client = try mesh.client()
             try eventually("both sidecars have dialled") { mesh.inboundReport.counters.dialledEarly == 1 }
             try client.write(Self.request)
@@ -168,7 +169,8 @@ import Testing
     @Test(arguments: LearnedProtocol.allCases)
     func whatOthersLearnedNeverHidesARequest(_ lie: LearnedProtocol) async throws {
         try await onOwnThread {
-            let mesh = try TestMesh(try TestServer.http(), declared: nil) { $0.ports[0].learnedProtocol = lie }
+            let server = try TestServer.http()
+            let mesh = try TestMesh(server, declared: nil) { $0.ports[0].learnedProtocol = lie }
             #expect(try mesh.get().text == "hello")
             #expect(mesh.outboundReport.counters.requests == 1)
             #expect(mesh.inboundReport.counters.requests == 1)
@@ -179,7 +181,8 @@ import Testing
     @Test(arguments: LearnedProtocol.allCases)
     func whatOthersLearnedNeverKeepsAGreetingBack(_ lie: LearnedProtocol) async throws {
         try await onOwnThread {
-            let mesh = try TestMesh(try Self.greeting(), declared: nil) { $0.ports[0].learnedProtocol = lie }
+            let server = try Self.greeting()
+            let mesh = try TestMesh(server, declared: nil) { $0.ports[0].learnedProtocol = lie }
             try Self.login(mesh)
             #expect(Self.learned(mesh.outbound) == .serverFirst)
         }
@@ -334,6 +337,7 @@ import Testing
             try client.write(Array(hello.dropFirst(700)))
             #expect(try client.read(3) == [0x16, 3, 3])
             #expect(client.isEnded())
+            client.finishWriting()
             let label = name == "Db.Example" ? "db.example" : "(invalid)"
             for (plane, reporter) in [(mesh.outbound, EdgeLabels.Reporter.source), (mesh.inbound, .destination)] {
                 try eventually("it is counted at the \(reporter)") {
