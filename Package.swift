@@ -155,6 +155,13 @@ let package = Package(
         .executableTarget(
             name: "apus-proxy", dependencies: ["MeshProxy", .arguments, .logging, .yams],
             swiftSettings: house, linkerSettings: standalone + frugal),
+        .testTarget(
+            name: "FuzzReplayTests",
+            dependencies: [
+                "MeshAddress", "MeshIO", "MeshHTTP", "MeshCore", "MeshTelemetry", "MeshXDS", "MeshProxy", "MeshKubernetes",
+                "MeshLocal",
+            ],
+            path: "Fuzz", sources: ["Properties", "Replay"], swiftSettings: house),
         tests("ArchitectureTests", []),
         tests("EndToEndTests", [], resources: [.copy("Workloads")]),
         tests("MeshIOTests", ["MeshAddress", "MeshIO", .x509, .crypto, .asn1]),

@@ -41,7 +41,9 @@ package enum ClientHello {
         guard let first = bytes.first else { return .needsMore }
         guard first == 0x16 else { return .notTLS }
         guard bytes.count < 2 || bytes[1] == 3 else { return .notTLS }
-        guard bytes.count < 6 || bytes[5] == 1 else { return .notTLS }
+        // Until the message's type is there, also a damaged record is no ClientHello yet.
+        guard bytes.count >= 6 else { return .needsMore }
+        guard bytes[5] == 1 else { return .notTLS }
         var reader = RecordReader(bytes: bytes)
         if let contents = contents(&reader) { return .hello(contents) }
         if reader.isMalformed || bytes.count >= longest { return .hello(Contents(serverName: .invalid)) }
