@@ -149,16 +149,18 @@ import Testing
         }
     }
 
-    @Test func theHTTP2PrefacePassesAsBytes() async throws {
+    /// And HTTP/1 likewise: what leaves the mesh is passed on as it is.
+    @Test(arguments: ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
+    func whatLeavesTheMeshPassesAsBytes(_ first: String) async throws {
         try await onOwnThread {
-            let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
             let server = try TestServer { socket, _ in
-                #expect(try socket.readText(24) == preface)
+                #expect(try socket.readText(first.utf8.count) == first)
                 try socket.write("settings")
             }
-            let mesh = try TestMesh(server, declared: nil)
+            let mesh = try TestMesh([], destination: server.address, knowsDestination: false)
+            mesh.outbound.apply([.destination(server.address, .unknown)])
             let client = try mesh.client()
-            try client.write(preface)
+            try client.write(first)
             #expect(try client.readText(8) == "settings")
             #expect(mesh.outboundReport.counters.requests == 0)
         }
