@@ -6,10 +6,10 @@ SWIFT_FLAGS = -c release -Xswiftc -enforce-exclusivity=unchecked
 
 BUILD_PACKAGES = libnghttp2-dev libsqlite3-dev
 RUN_PACKAGES = nftables iproute2 python3 procps
-TEST_PACKAGES = openssl curl prometheus python3-venv
+TEST_PACKAGES = openssl curl prometheus python3-venv valgrind gcc libc6-dev nghttp2-server nghttp2-client postgresql redis-server mariadb-server
 BENCH_PACKAGES = nginx-light libnginx-mod-stream haproxy openssl gcc libc6-dev util-linux python3-venv
 
-.PHONY: build demo test lint format bench fuzz clean setup setup-test
+.PHONY: build demo test lint format bench instructions fuzz clean setup setup-test
 
 build: setup
 	swift build $(SWIFT_FLAGS)
@@ -26,7 +26,7 @@ demo:
 setup-test: setup
 	@scripts/ensure-packages $(TEST_PACKAGES)
 	@test -x .build/venv/bin/python || { mkdir -p .build && python3 -m venv .build/venv; }
-	@.build/venv/bin/python -c 'import grpc, google.protobuf, h11, websockets' 2>/dev/null || .build/venv/bin/pip install -q grpcio protobuf h11 websockets
+	@.build/venv/bin/python -c 'import grpc, google.protobuf, h11, h2, websockets' 2>/dev/null || .build/venv/bin/pip install -q grpcio protobuf h11 h2 websockets
 
 # Unit tests first, then the real binaries on real namespaces; one test after the other, because many of them use real sockets and clocks.
 test:
@@ -34,13 +34,15 @@ test:
 	@$(MAKE) --no-print-directory setup-test
 	swift build $(SWIFT_FLAGS) --build-tests
 	swift test $(SWIFT_FLAGS) --skip-build --disable-xctest --no-parallel --skip EndToEndTests
+	@python3 -m unittest discover -s Benchmarks
+	@python3 Benchmarks/instructions.py
 	swift test $(SWIFT_FLAGS) --skip-build --disable-xctest --no-parallel --filter EndToEndTests
 
 lint:
-	swift format lint --strict --recursive --parallel Package.swift Sources Tests
+	swift format lint --strict --recursive --parallel Package.swift Sources Tests Benchmarks
 
 format:
-	swift format --in-place --recursive --parallel Package.swift Sources Tests
+	swift format --in-place --recursive --parallel Package.swift Sources Tests Benchmarks
 
 # ONLY=http1-small measures a part in two minutes (ONLY=list prints the rows), OUT=DIR puts the report elsewhere.
 ONLY ?=

@@ -155,6 +155,11 @@ let package = Package(
         .executableTarget(
             name: "apus-proxy", dependencies: ["MeshProxy", .arguments, .logging, .yams],
             swiftSettings: house, linkerSettings: standalone + frugal),
+        // What Benchmarks/instructions.py counts; nothing installs it.
+        .executableTarget(
+            name: "apus-instructions",
+            dependencies: ["MeshAddress", "MeshCore", "MeshHTTP", "MeshIO", "MeshProxy", "MeshTelemetry"],
+            path: "Benchmarks/Instructions", swiftSettings: house),
         .testTarget(
             name: "FuzzReplayTests",
             dependencies: [

@@ -56,21 +56,13 @@ def collected(text):
 
 
 def count_steps(program, folder):
-    """One dump for each function whose name begins with step_, of what was executed inside it."""
+    """What was executed in each function named counted_…, and in what it called. The compiler adds to the names of what it specializes."""
     out = folder / "steps.out"
-    subprocess.run(
-        [*VALGRIND, f"--callgrind-out-file={out}", "--toggle-collect=step_*", "--dump-after=step_*", program, "steps"],
-        check=True, capture_output=True)
-    counts = {}
-    for dump in folder.glob("steps.out.*"):
-        text = dump.read_text(errors="replace")
-        name = re.search(r"Trigger: --dump-after=step_(\w+)", text)
-        total = re.search(r"^(?:summary|totals): (\d+)", text, re.MULTILINE)
-        if name and total:
-            counts[name[1].replace("_", "-")] = round(int(total[1]) / STEP_COUNT)
-    if not counts:
-        raise RuntimeError("valgrind dumped no step")
-    return counts
+    subprocess.run([*VALGRIND, "--compress-strings=no", f"--callgrind-out-file={out}", program, "steps"], check=True, capture_output=True)
+    calls = re.findall(r"^cfn=\S*?counted_(\w+?)(?:Tf\w+)?\ncalls=1 .*\n\S+ (\d+)$", out.read_text(errors="replace"), re.MULTILINE)
+    if not calls:
+        raise RuntimeError("valgrind saw no step")
+    return {name.replace("_", "-"): round(int(total) / STEP_COUNT) for name, total in calls}
 
 
 def count_records(program, folder):
@@ -121,7 +113,7 @@ def count_run(protocol, pair, load, programs, folder):
         result = generator.result()
         generator.close()
         if result["errors"] or result["total"] != load["requests"]:
-            raise RuntimeError(f"{result['total']} of {load['requests']} requests, {result['errors']} errors: {result['firstError']}")
+            raise RuntimeError(f"{folder.name}: {result['total']} of {load['requests']} requests, {result['errors']} errors: {result['firstError']}")
     finally:
         running.stop()
     return collected((folder / "valgrind.log").read_text())

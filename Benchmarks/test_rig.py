@@ -1,4 +1,6 @@
 """What the report is made of, without a process: `python3 -m unittest discover -s Benchmarks`."""
+import contextlib
+import io
 import pathlib
 import sys
 import tempfile
@@ -6,6 +8,7 @@ import unittest
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import instructions  # noqa: E402
 from rig import figures, measure, report, rows, targets  # noqa: E402
 
 
@@ -101,6 +104,15 @@ class Rows(unittest.TestCase):
             rounds, seconds = measure.plan(chosen, None, None, 110)
             self.assertGreaterEqual(rounds, 2)
             self.assertLess(measure.estimate(chosen, rounds, seconds), 120, only)
+
+
+class Instructions(unittest.TestCase):
+    def test_only_what_has_grown_by_more_than_the_tolerance_is_slower(self):
+        counts = {"same": 1000, "within": 1049, "slower": 1051, "faster": 500, "new": 7}
+        with contextlib.redirect_stdout(io.StringIO()) as told:
+            slower = instructions.compare(counts, {"same": 1000, "within": 1000, "slower": 1000, "faster": 1000}, 0.05)
+        self.assertEqual(slower, ["slower"])
+        self.assertIn("make instructions UPDATE=1", told.getvalue())
 
 
 if __name__ == "__main__":

@@ -42,7 +42,8 @@ final class Records: ListenerDelegate, ConnectionDelegate {
         guard let file = fopen(path, "r") else { throw Instructions.Failure(reason: "\(path) cannot be read") }
         defer { fclose(file) }
         var bytes = [UInt8](repeating: 0, count: 16_384)
-        return Array(bytes.prefix(fread(&bytes, 1, bytes.count, file)))
+        let count = fread(&bytes, 1, bytes.count, file)
+        return Array(bytes.prefix(count))
     }
 
     func accepted(_ socket: AcceptedSocket, from listener: Listener) {

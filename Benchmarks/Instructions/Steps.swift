@@ -17,7 +17,7 @@ enum Steps {
             &+ logLine(input)
     }
 
-    @inline(never) @_silgen_name("step_parse_request")
+    @inline(never) @_silgen_name("counted_parse_request")
     static func parseRequest(_ input: Input) -> Int {
         input.request.withUnsafeBytes { bytes in
             var sum = 0
@@ -26,7 +26,7 @@ enum Steps {
         }
     }
 
-    @inline(never) @_silgen_name("step_parse_request_with_14_more_fields")
+    @inline(never) @_silgen_name("counted_parse_request_with_14_more_fields")
     static func parseLongRequest(_ input: Input) -> Int {
         input.longRequest.withUnsafeBytes { bytes in
             var sum = 0
@@ -35,7 +35,7 @@ enum Steps {
         }
     }
 
-    @inline(never) @_silgen_name("step_copy_request")
+    @inline(never) @_silgen_name("counted_copy_request")
     static func copyRequest(_ input: Input) -> Int {
         input.longRequest.withUnsafeBytes { bytes in
             guard case .complete(let head) = RequestHead.parse(bytes) else { return 0 }
@@ -45,7 +45,7 @@ enum Steps {
         }
     }
 
-    @inline(never) @_silgen_name("step_parse_response")
+    @inline(never) @_silgen_name("counted_parse_response")
     static func parseResponse(_ input: Input) -> Int {
         input.response.withUnsafeBytes { bytes in
             var sum = 0
@@ -56,7 +56,7 @@ enum Steps {
         }
     }
 
-    @inline(never) @_silgen_name("step_scan_chunked_body")
+    @inline(never) @_silgen_name("counted_scan_chunked_body")
     static func scanChunks(_ input: Input) -> Int {
         input.chunks.withUnsafeBytes { bytes in
             var sum = 0
@@ -68,7 +68,7 @@ enum Steps {
         }
     }
 
-    @inline(never) @_silgen_name("step_detect")
+    @inline(never) @_silgen_name("counted_detect")
     static func detect(_ input: Input) -> Int {
         input.request.withUnsafeBytes { bytes in
             var sum = 0
@@ -77,7 +77,7 @@ enum Steps {
         }
     }
 
-    @inline(never) @_silgen_name("step_route")
+    @inline(never) @_silgen_name("counted_route")
     static func route(_ input: Input) -> Int {
         var sum = 0
         for _ in 0..<count { sum &+= Router.route(input.service).connectTimeoutMilliseconds }
@@ -85,7 +85,7 @@ enum Steps {
     }
 
     /// Among sixteen endpoints by peak EWMA.
-    @inline(never) @_silgen_name("step_balance")
+    @inline(never) @_silgen_name("counted_balance")
     static func balance(_ input: Input) -> Int {
         var balancer = Balancer(policy: .peakEWMA)
         var random = LoopRandom(seed: 1)
@@ -99,14 +99,14 @@ enum Steps {
         return sum
     }
 
-    @inline(never) @_silgen_name("step_observe_latency")
+    @inline(never) @_silgen_name("counted_observe_latency")
     static func observe(_ input: Input) -> Int {
         var latency = PeakEWMA(now: 0)
         for turn in 1...count { latency.observe(nanoseconds: 900_000 &- Int64(turn), now: Int64(turn) &* 1000) }
         return Int(latency.nanoseconds)
     }
 
-    @inline(never) @_silgen_name("step_record")
+    @inline(never) @_silgen_name("counted_record")
     static func record(_ input: Input) -> Int {
         let key = ResponseKey(status: 200)
         for turn in 0..<count {
@@ -116,7 +116,7 @@ enum Steps {
         return count
     }
 
-    @inline(never) @_silgen_name("step_access_log_line")
+    @inline(never) @_silgen_name("counted_access_log_line")
     static func logLine(_ input: Input) -> Int {
         var lines: [UInt8] = []
         for _ in 0..<count {

@@ -144,7 +144,7 @@ static void receive(client *one) {
             int64_t body = body_length(one->head, length);
             if (body < 0) {
                 char why[160];
-                snprintf(why, sizeof why, "not a 200 with a length: %.*s", (int)strcspn(one->head, "\r\n"), one->head);
+                snprintf(why, sizeof why, "not a 200 with a length: %.*s", (int)(length < 120 ? length : 120), one->head);
                 replace(one, why);
                 return;
             }

@@ -49,7 +49,7 @@ class Processes:
         self.running.append(process)
         return process
 
-    def listening(self, port, process, seconds=20):
+    def listening(self, port, process, seconds=60):
         needle = re.compile(rf":{port:04X} \S+ 0A ")
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -58,9 +58,19 @@ class Processes:
             if process.poll() is not None:
                 break
             time.sleep(0.02)
-        log = self.folder / f"{process.label}.log"
-        tail = log.read_text(errors="replace")[-2000:] if log.exists() else ""
-        raise RuntimeError(f"{process.label} does not listen on {port}:\n{tail}")
+        raise RuntimeError(f"{process.label} does not listen on {port}:\n{self.log(process)[-2000:]}")
+
+    def log(self, process):
+        file = self.folder / f"{process.label}.log"
+        return file.read_text(errors="replace") if file.exists() else ""
+
+    def said(self, text, process, seconds=60):
+        """Waits until the process has written the text."""
+        end = time.monotonic() + seconds
+        while text not in self.log(process):
+            if process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"{process.label} does not say {text!r}:\n{self.log(process)[-2000:]}")
+            time.sleep(0.02)
 
     def stop(self):
         """Ends them by their process IDs, the last first."""

@@ -45,8 +45,8 @@ class Starter:
     def direct(self, services, pair):
         return Proxy("direct", {service.name: service.backend for service in services})
 
-    def _start(self, name, ports, *command, cores=None):
-        process = self.processes.start(cores or self.core, *command, name=name)
+    def _start(self, name, ports, *command):
+        process = self.processes.start(self.core, *command, name=name)
         for port in ports:
             self.processes.listening(port, process)
         return process
@@ -73,13 +73,14 @@ class Starter:
                 out["outbound"].append({"listen": f"127.0.0.1:{outside[service.name] + copy}", "destination": f"{address}:80"})
                 out["services"].append({
                     "name": f"bench/{service.name}-{copy}", "addresses": [address],
-                    "ports": [{"port": 80, "protocol": service.protocol}], "endpoints": endpoints})
+                    "ports": [{"port": 80, "protocol": service.protocol}], "endpoints": endpoints,
+                    "connectTimeoutMilliseconds": 5000})
         processes = []
         if pair:
             processes.append(self._apus_inbound(name, services, inside, cores))
         (folder / f"{name}-out.yaml").write_text(json.dumps(out))
         listening = [port + copy for port in outside.values() for copy in range(copies)]
-        processes.append(self._start(f"{name}-out", listening, self.binaries["apus"], "run", "--config", f"{name}-out.yaml", cores=cores))
+        processes.append(self._start_apus(f"{name}-out", "outbound", listening, cores))
         return Proxy(name, outside, processes)
 
     def _apus_inbound(self, name, services, inside, cores):
@@ -92,7 +93,14 @@ class Starter:
                         for service in services],
         }
         (self.folder / f"{name}-in.yaml").write_text(json.dumps(configuration))
-        return self._start(f"{name}-in", inside.values(), self.binaries["apus"], "run", "--config", f"{name}-in.yaml", cores=cores)
+        return self._start_apus(f"{name}-in", "inbound", inside.values(), cores)
+
+    def _start_apus(self, name, side, ports, cores):
+        """It listens before it knows its certificate, and says where it listens when all is ready."""
+        process = self.processes.start(cores or self.core, self.binaries["apus"], "run", "--config", f"{name}.yaml", name=name)
+        for port in ports:
+            self.processes.said(f"{side} 127.0.0.1:{port}\n", process)
+        return process
 
     # Envoy
 

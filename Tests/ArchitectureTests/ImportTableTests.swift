@@ -66,6 +66,18 @@ import Testing
         }
     }
 
+    /// What is counted is what the sidecar is made of.
+    @Test func theCountedStepsAreTheSidecars() throws {
+        let allowed: Set = ["MeshAddress", "MeshCore", "MeshIO", "MeshHTTP", "MeshTelemetry", "MeshProxy", "Glibc"]
+        let files = Self.swiftFiles(below: Self.root.appendingPathComponent("Benchmarks/Instructions"))
+        #expect(!files.isEmpty)
+        for file in files {
+            for name in try Self.imports(of: file) {
+                #expect(allowed.contains(name), "\(file.lastPathComponent) imports \(name)")
+            }
+        }
+    }
+
     @Test func theSidecarLinksNoWebFramework() throws {
         let forbidden: Set = ["Hummingbird", "AsyncHTTPClient", "FoundationNetworking", "Foundation"]
         for target in ["MeshIO", "MeshHTTP", "MeshCore", "MeshTelemetry", "MeshProxy"] {
