@@ -142,7 +142,8 @@ package struct RequestHead: Sendable {
         if method == .connect, framing != .none, framing != .length(0) { return .connectWithBody }
 
         if let host = fields.value(of: .host) {
-            guard Authority.isValid(base, host.lowerBound, host.upperBound) else { return .invalidHost }
+            // An empty one says that the target has no authority (RFC 9112 §3.2).
+            guard host.isEmpty || Authority.isValid(base, host.lowerBound, host.upperBound) else { return .invalidHost }
             if let authority {
                 let isHTTPS = base.load(fromByteOffset: target.lowerBound &+ 4, as: UInt8.self) | 0x20 == 0x73
                 let defaultPort = method == .connect ? -1 : isHTTPS ? 443 : 80

@@ -183,6 +183,8 @@ package struct ConnectionPoolState<Connection: Equatable, Waiter: Equatable> {
     /// The endpoint has closed a connection that was idle for `age`.
     package mutating func learnIdle(age: Int64, now: Int64) {
         guard age >= Self.shortestLearnedIdleNanoseconds else { return }
+        // It keeps them for a shorter time than it did.
+        if age <= provenIdleNanoseconds { provenIdleNanoseconds = 0 }
         if let known = learnedIdleNanoseconds, known <= age, now &- learnedAt < Self.learnedLifeNanoseconds { return }
         learnedIdleNanoseconds = age
         learnedAt = now

@@ -30,7 +30,7 @@ extension HTTPRelay {
             startedNanoseconds = now
             requestBytes = 0
             subject = nil
-            tries = 0
+            tries.reset()
             refuse(.invalidRequest(error))
             return bytes.count
         case .complete(let head):
@@ -69,9 +69,7 @@ extension HTTPRelay {
         movedNanoseconds = now
         canReplay = true
         status = 0
-        tries = 0
-        silentRetries = 0
-        removals = 0
+        tries.reset()
         responseBytes = 0
         requestBody = BodyScanner(head.framing, limits: ProxyLimits.http)
         loop.counters.requests &+= 1
@@ -186,17 +184,17 @@ extension HTTPRelay {
 
     /// A connection that its endpoint may just have closed is no risk to take with a body that cannot be sent twice, nor when the
     /// last try found one.
-    var needsLiveConnection: Bool { silentRetries > 0 || !requestBody.isDone }
+    var needsLiveConnection: Bool { tries.hasMetDeadConnection || !requestBody.isDone }
 
     // MARK: - A try
 
     /// Chooses an endpoint and sends the request there, now or when there is a connection.
     func startTry(newBody: UnsafeRawBufferPointer = UnsafeRawBufferPointer(start: nil, count: 0)) {
-        guard let chosen = target.pick(excluding: tried) else {
+        guard let chosen = target.pick(excluding: tries.tried) else {
             answer(target.emptiness)
             return
         }
-        tries &+= 1
+        tries.count &+= 1
         tryStartedNanoseconds = now
         upstream = chosen
         chosen.pending &+= 1

@@ -218,7 +218,7 @@ extension HTTPRelay {
         guard phase != .closing else { return }
         replay.release(to: &loop.buffers)
         upstream = nil
-        if !tried.isEmpty { tried.removeAll() }
+        tries.reset()
         bodyDeadline = .max
         if !requestBody.isDone, downstreamEnded {
             closeGracefully()

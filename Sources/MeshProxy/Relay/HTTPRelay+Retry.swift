@@ -17,8 +17,7 @@ extension HTTPRelay {
     func endpointRemoved(_ upstream: Upstream) {
         guard phase == .waiting, self.upstream === upstream else { return }
         endUpstream()
-        removals &+= 1
-        if removals <= ProxyLimits.removals {
+        if tries.noteRemoval() {
             retry(after: upstream, isSilent: true)
         } else {
             failed(.connectFailed("the endpoint was removed"), isUnprocessed: true, isSilent: false)
@@ -58,36 +57,18 @@ extension HTTPRelay {
     }
 
     private func mayRetry(isUnprocessed: Bool, isSilent: Bool) -> Bool {
-        guard canReplay, !responseStarted, isUnprocessed || method.isIdempotent else { return false }
-        if isSilent, silentRetries < ProxyLimits.silentRetries {
-            silentRetries &+= 1
-            return true
-        }
-        guard tries <= target.decision.retry.count &+ silentRetries &+ removals else { return false }
-        guard target.budget.withdraw(now: now) else {
-            loop.counters.retriesOverBudget &+= 1
-            return false
-        }
-        return true
+        guard canReplay, !responseStarted, isUnprocessed || isRepeatable else { return false }
+        return tries.mayRetry(isSilent: isSilent, target: target, loop: loop)
     }
 
     private func retry(after failed: Upstream, isSilent: Bool) {
-        loop.counters.retries &+= 1
         phase = .waiting
         upstream = nil
-        if isSilent {
+        switch tries.next(after: failed, isSilent: isSilent, target: target, loop: loop) {
+        case .now:
             startTry()
-            return
-        }
-        let isRepeated = tried.contains { $0 === failed }
-        if !isRepeated { tried.append(failed) }
-        if target.upstreams.count > tried.count, !isRepeated {
-            startTry()
-        } else {
-            // Nobody else is left: the same endpoint gets a moment to come back.
-            let shift = min(tries, 4)
-            let base = Int64(12_500_000) << Int64(shift)
-            retryAt = now &+ base / 2 &+ Int64(truncatingIfNeeded: loop.random.next() % UInt64(base))
+        case .at(let time):
+            retryAt = time
             rearm()
         }
     }
@@ -100,7 +81,7 @@ extension HTTPRelay {
         let fate: SidecarReply? =
             upstream?.isMeshed == true ? head.value(of: .apusReason).flatMap { SidecarReply(reason: bytes[$0]) } : nil
         let isListed = target.decision.retry.statuses.contains(head.status)
-        guard fate != nil || isListed && method.isIdempotent else { return nil }
+        guard fate != nil || isListed && isRepeatable else { return nil }
         let isUnprocessed = fate == .unprocessed
         guard mayRetry(isUnprocessed: isUnprocessed, isSilent: false), let upstream else { return nil }
         upstream.failed()
@@ -190,7 +171,7 @@ extension HTTPRelay {
         loop.requestsInFlight &-= 1
         RequestRecord(
             direction: direction, target: target, upstream: upstream, caller: caller, status: status, error: reason,
-            requestBytes: requestBytes, responseBytes: responseBytes, tries: tries,
+            requestBytes: requestBytes, responseBytes: responseBytes, tries: tries.count,
             durationNanoseconds: now &- startedNanoseconds, subject: subject
         ).record(on: loop)
     }

@@ -64,12 +64,7 @@ final class HTTPRelay: ConnectionDelegate, TimerTarget, LoopMember {
     var status = 0
     var upstream: Upstream?
     var exchange: UpstreamConnection?
-    /// Endpoints that failed this request.
-    var tried: [Upstream] = []
-    var tries = 0
-    var silentRetries = 0
-    /// Endpoints that were removed while it waited for a connection to them.
-    var removals = 0
+    var tries = RequestTries()
     var discarded = 0
     var startedNanoseconds: Int64 = 0
     var tryStartedNanoseconds: Int64 = 0

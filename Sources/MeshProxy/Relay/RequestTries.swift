@@ -13,6 +13,7 @@ struct RequestTries {
     var count = 0
     /// Tries that failed because a connection turned out to be dead, which says nothing about its endpoint.
     private var silent = 0
+    var hasMetDeadConnection: Bool { silent > 0 }
     /// Endpoints that were removed while it waited for a connection to them.
     private var removals = 0
 
@@ -25,6 +26,15 @@ struct RequestTries {
     /// The endpoint refused it: another one is asked first.
     mutating func avoid(_ upstream: Upstream) {
         if !tried.contains(where: { $0 === upstream }) { tried.append(upstream) }
+    }
+
+    /// For the next request; nothing is allocated or freed when the last one had a single try.
+    @inline(__always)
+    mutating func reset() {
+        if !tried.isEmpty { tried.removeAll() }
+        count = 0
+        silent = 0
+        removals = 0
     }
 
     /// Takes a retry out of what the request and its service have left.

@@ -113,6 +113,61 @@ private typealias Pool = ConnectionPoolState<Int, String>
         #expect(pool.idleCount == 1)
     }
 
+    /// One connection that is idle since `now`.
+    private func idlePool(at now: Int64, _ adjust: (inout Pool.Limits) -> Void = { _ in }) -> Pool {
+        var pool = pool(adjust)
+        _ = pool.checkout("first", now: now)
+        _ = pool.connected(1, now: now)
+        _ = pool.released(1, now: now)
+        return pool
+    }
+
+    @Test func whatCannotBeRepeatedGetsNoConnectionThatWasIdleForLong() {
+        var pool = idlePool(at: 0)
+        guard case .use(1) = pool.checkout("young", isCautious: true, now: Self.second - 1) else {
+            Issue.record("a connection of a moment ago is good enough"); return
+        }
+        _ = pool.released(1, now: Self.second)
+        guard case .connect = pool.checkout("old", isCautious: true, now: 3 * Self.second) else {
+            Issue.record("expected a new connection"); return
+        }
+        #expect(pool.idleCount == 1, "the other is kept for what may be repeated")
+        guard case .use(1) = pool.checkout("repeatable", now: 3 * Self.second) else {
+            Issue.record("expected the old connection"); return
+        }
+        pool.proveIdle(age: 2 * Self.second)
+        _ = pool.released(1, now: 4 * Self.second)
+        guard case .use(1) = pool.checkout("trusting", isCautious: true, now: 5 * Self.second) else {
+            Issue.record("the endpoint keeps connections for that long"); return
+        }
+    }
+
+    @Test func cautionDoesNotWaitForAConnectionThatIsIdle() {
+        var pool = idlePool(at: 0) { $0.connections = 1 }
+        guard case .connect = pool.checkout("careful", isCautious: true, now: 3 * Self.second) else {
+            Issue.record("expected a new connection in the place of the idle one"); return
+        }
+        let expired = pool.takeExpired()
+        #expect(expired == [1])
+        #expect(pool.connecting == 1 && pool.idleCount == 0)
+    }
+
+    @Test func whatTheEndpointSaysOfIdleConnectionsIsHonoured() {
+        var pool = idlePool(at: 0)
+        pool.announceIdle(seconds: 5)
+        guard case .use(1) = pool.checkout("careful", isCautious: true, now: 4 * Self.second) else {
+            Issue.record("it said that it keeps them"); return
+        }
+        _ = pool.released(1, now: 4 * Self.second)
+        guard case .connect = pool.checkout("late", now: 9 * Self.second - Self.second / 2) else {
+            Issue.record("it may close it at any moment"); return
+        }
+        let expired = pool.takeExpired()
+        #expect(expired == [1])
+        pool.announceIdle(seconds: .max)
+        pool.announceIdle(seconds: -1)
+    }
+
     @Test func itLearnsHowLongTheEndpointKeepsIdleConnections() {
         var pool = pool()
         for id in 1...2 {
