@@ -238,7 +238,7 @@ enum HTTP2Library {
             guard header.flags & endStreamFlag != 0, let stream = stream(library, header.stream_id) else { return }
             remoteEnded(stream)
         case NGHTTP2_SETTINGS.rawValue:
-            if header.flags & UInt8(truncatingIfNeeded: NGHTTP2_FLAG_ACK.rawValue) == 0 { session.hasSettings = true }
+            if header.flags & UInt8(truncatingIfNeeded: NGHTTP2_FLAG_ACK.rawValue) == 0 { session.settingsCame() }
         case NGHTTP2_PING.rawValue:
             if header.flags & UInt8(truncatingIfNeeded: NGHTTP2_FLAG_ACK.rawValue) != 0 { session.pingAnswered() }
         case NGHTTP2_GOAWAY.rawValue:

@@ -15,6 +15,8 @@ package protocol HTTP2SessionDelegate: AnyObject {
     func acceptedTooLarge(_ stream: HTTP2Stream, headers: HTTP2Headers, on session: HTTP2Session)
     /// A request that breaks the rules of HTTP (server) was reset without another word.
     func requestRefused(_ session: HTTP2Session)
+    /// The peer's limits are known, or have changed.
+    func settingsReceived(_ session: HTTP2Session)
     /// The peer takes no new streams on this connection; those open go on.
     func goAwayReceived(_ session: HTTP2Session)
     func closed(_ session: HTTP2Session, _ cause: HTTP2CloseCause)
@@ -26,6 +28,7 @@ extension HTTP2SessionDelegate {
     }
 
     package func requestRefused(_ session: HTTP2Session) {}
+    package func settingsReceived(_ session: HTTP2Session) {}
 }
 
 /// One HTTP/2 connection, client or server, over libnghttp2 and a `Connection` of the event loop.
@@ -63,6 +66,7 @@ package final class HTTP2Session {
     /// The library has given the connection up: nothing more is read.
     private var hasFailed = false
     private var hasGoAwayToTell = false
+    private var hasSettingsToTell = false
     /// Some stream was found not writable and waits to be told.
     var hasWaitingWriters = false
     /// Received body bytes that are not consumed, and how many of them the connection's window still lacks.
@@ -77,7 +81,8 @@ package final class HTTP2Session {
     package internal(set) var diagnosis = ""
     /// Of the header block that is being received.
     var blockBytes = 0
-    var hasSettings = false
+    /// The peer's first SETTINGS have come.
+    package private(set) var hasSettings = false
 
     private var timer: LoopTimer?
     private var drainTimer: LoopTimer?
@@ -143,6 +148,11 @@ package final class HTTP2Session {
 
     package var openStreams: Int { streams.count }
 
+    /// How many streams the peer permits at a time; more than anybody opens when it has not said.
+    package var peerStreamLimit: Int {
+        library.map { Int(nghttp2_session_get_remote_settings($0, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)) } ?? 0
+    }
+
     /// As much is held for readers that are slow as may be: what else comes waits for them.
     private var isHoldingAll: Bool { limits.heldBytes > 0 && heldBytes > limits.heldBytes }
 
@@ -151,8 +161,7 @@ package final class HTTP2Session {
         guard let library, role == .client, !isClosed, !isDraining, closeRequest == nil, !isHoldingAll else {
             return false
         }
-        let permitted = nghttp2_session_get_remote_settings(library, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
-        return streams.count < min(Int(permitted), limits.concurrentStreams)
+        return streams.count < min(peerStreamLimit, limits.concurrentStreams)
             && nghttp2_session_check_request_allowed(library) != 0
     }
 
@@ -292,6 +301,12 @@ package final class HTTP2Session {
         hasGoAwayToTell = true
     }
 
+    /// From the library.
+    func settingsCame() {
+        hasSettings = true
+        hasSettingsToTell = true
+    }
+
     /// From the library: it has found the peer at fault and told it so.
     func goAwaySent(_ code: HTTP2ErrorCode) {
         guard code != .noError, closeRequest == nil else { return }
@@ -414,6 +429,10 @@ package final class HTTP2Session {
                 stream.releaseBlocks()
                 told?.closed(stream, cause)
             }
+        }
+        if hasSettingsToTell {
+            hasSettingsToTell = false
+            delegate?.settingsReceived(self)
         }
         if hasGoAwayToTell {
             hasGoAwayToTell = false
@@ -590,6 +609,7 @@ extension HTTP2Session: ConnectionDelegate {
         if let library { nghttp2_session_del(library) }
         library = nil
         hasGoAwayToTell = false
+        hasSettingsToTell = false
         leaveLibrary()
         let told = delegate
         delegate = nil

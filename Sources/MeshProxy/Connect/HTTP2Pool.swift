@@ -18,6 +18,9 @@ final class HTTP2Pool {
     private var waiters: Deque<HTTP2Exchange> = []
     /// Before this time no further connection is tried.
     private var nextConnect: Int64 = 0
+    /// What a connection is taken to permit until its peer has said: what the last one said, or what RFC 9113 §6.5.2 advises at
+    /// least.
+    private(set) var presumedStreamLimit = 100
 
     init(_ upstream: Upstream) {
         self.upstream = upstream
@@ -42,6 +45,8 @@ final class HTTP2Pool {
 
     private func openIfNeeded() {
         guard connecting == nil, !waiters.isEmpty, upstream.loop.now >= nextConnect, !upstream.isRetired else { return }
+        // What a new one may carry shows in a moment.
+        guard !connections.contains(where: \.awaitsSettings) else { return }
         // Those that take no more requests are on their way out, however long their last ones take.
         guard connections.count(where: \.isTakingRequests) < ProxyLimits.http2Connections else { return }
         connecting = HTTP2UpstreamConnection(self, to: upstream)
@@ -54,6 +59,11 @@ final class HTTP2Pool {
             return
         }
         connections.append(connection)
+        serveWaiting()
+    }
+
+    func settingsReceived(streamLimit: Int) {
+        presumedStreamLimit = min(streamLimit, 100)
         serveWaiting()
     }
 

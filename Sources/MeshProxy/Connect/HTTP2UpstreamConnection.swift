@@ -32,7 +32,13 @@ final class HTTP2UpstreamConnection: HTTP2SessionDelegate, LoopMember {
     /// It stands, and its peer has not said that it takes no more.
     var isTakingRequests: Bool { isEstablished && !session.isDraining }
 
-    var canOpenStream: Bool { isEstablished && session.canOpenStream }
+    var canOpenStream: Bool {
+        isEstablished && session.canOpenStream
+            && (session.hasSettings || session.openStreams < pool.presumedStreamLimit)
+    }
+
+    /// How much it may carry is not known yet.
+    var awaitsSettings: Bool { isTakingRequests && !session.hasSettings }
 
     /// Takes no new requests; those under way finish.
     func shutdown() {
@@ -67,6 +73,10 @@ final class HTTP2UpstreamConnection: HTTP2SessionDelegate, LoopMember {
     }
 
     func accepted(_ stream: HTTP2Stream, headers: HTTP2Headers, on session: HTTP2Session) {}
+
+    func settingsReceived(_ session: HTTP2Session) {
+        pool.settingsReceived(streamLimit: session.peerStreamLimit)
+    }
 
     func goAwayReceived(_ session: HTTP2Session) {
         if session.isPeerLeaving, upstream.isMeshed { upstream.withdraw() }

@@ -38,6 +38,10 @@ final class Refusal: ConnectionDelegate, TimerTarget, LoopMember {
         case .found(.http1):
             answer(bytes)
             return bytes.count
+        case .found(.http2):
+            timer.cancel()
+            loop.remove(self)
+            return HTTP2Refusal.start(loop: loop, connection: connection, error: error, bytes: bytes)
         case .found:
             connection.abort()
             return bytes.count

@@ -128,59 +128,15 @@ extension HTTP2Exchange {
     func answer(_ error: ProxyError) {
         retryAt = .max
         self.error = error
-        let response = ErrorResponse(error)
-        guard let status = response.status, !responseStarted else {
+        guard !responseStarted, let reply = HTTP2Reply(error, isGRPC: head.isGRPC) else {
             downstream.reset(.internalError)
             answered()
             return
         }
         responseStarted = true
-        let text = "apus: \(response.text)"
-        let headers = HTTP2Headers()
-        if head.isGRPC {
-            let code = GRPCStatus.Code(error)
-            self.status = 200
-            grpcStatus = code.rawValue
-            headers.append(":status", "200")
-            headers.append("content-type", "application/grpc")
-            GRPCStatus(code, text).appendTrailers(to: headers)
-            headers.append("apus-reason", response.reason.code)
-            downstream.respond(headers, endOfStream: true)
-        } else {
-            self.status = status
-            var body = text + "\n"
-            let isHead = head.method == .head
-            headers.append(":status", String(status))
-            headers.append("content-type", "text/plain; charset=utf-8")
-            headers.append("content-length", String(body.utf8.count))
-            headers.append("apus-reason", response.reason.code)
-            downstream.respond(headers, endOfStream: isHead)
-            if !isHead {
-                responseBytes = UInt64(body.utf8.count)
-                body.withUTF8 { downstream.write(UnsafeRawBufferPointer($0)) }
-                downstream.finish()
-            }
-        }
+        status = reply.status
+        grpcStatus = reply.grpcStatus
+        responseBytes = UInt64(reply.send(on: downstream, isHead: head.method == .head))
         answered()
-    }
-}
-
-extension GRPCStatus.Code {
-    /// What a gRPC client is told in place of an HTTP status («HTTP to gRPC Status Code Mapping»), more exactly where the cause is
-    /// known.
-    init(_ error: ProxyError) {
-        switch error {
-        case .requestTimeout, .perTryTimeout: self = .deadlineExceeded
-        case .methodNotSupported: self = .unimplemented
-        case .requestBodyTooLarge, .invalidRequest(.headTooLarge): self = .resourceExhausted
-        case .upstreamTruncated, .idleTimeout: self = .unavailable
-        default:
-            switch ErrorResponse(error).status {
-            case 400: self = .internal
-            case 403: self = .permissionDenied
-            case 502, 503, 504: self = .unavailable
-            default: self = .unknown
-            }
-        }
     }
 }
