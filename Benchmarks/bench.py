@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Apus beside Envoy, nginx and haproxy in alternating rounds of one run; see docs/benchmarks/README.md for what comes out."""
 import argparse
+import os
 import pathlib
 import shutil
 import signal
@@ -67,6 +68,8 @@ def main():
     if options.report:
         return report.write(out, report.load(out))
     chosen = rows.select(options.only)
+    if not {0, 1} <= os.sched_getaffinity(0):
+        sys.exit("bench: cores 0 and 1 are needed, one for the proxies and one for the load: this machine or its limits give fewer")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupted)
     processes.enter_own_network()

@@ -5,13 +5,17 @@ COLOURS = {"apus": "#c2410c", "envoy": "#7c3aed", "nginx": "#15803d", "haproxy":
 LABEL_WIDTH, BAR_WIDTH, BAR_HEIGHT, GAP = 300, 520, 13, 12
 
 
-def bars(title, subtitle, rows, number):
-    """`rows`: (label, [(proxy, value, minimum, maximum)]). The line across a bar goes from minimum to maximum."""
+def bars(title, subtitle, rows, limit):
+    """`rows`: (label, [(proxy, value, minimum, maximum, text)]). The line across a bar goes from minimum to maximum. Above `limit` all are cut off."""
     rows = [(label, values) for label, values in rows if values]
-    largest = max((maximum for _, values in rows for *_, maximum in values), default=1) or 1
+    largest = min(limit, max((maximum for _, values in rows for *_, maximum, _ in values), default=1)) or 1
     present = list(dict.fromkeys(proxy for _, values in rows for proxy, *_ in values))
     height = 90 + sum(len(values) * BAR_HEIGHT + GAP for _, values in rows)
-    width = LABEL_WIDTH + BAR_WIDTH + 110
+    width = LABEL_WIDTH + BAR_WIDTH + 130
+
+    def place(value):
+        return LABEL_WIDTH + min(max(value, 0), largest) / largest * BAR_WIDTH
+
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="11">',
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
@@ -26,14 +30,12 @@ def bars(title, subtitle, rows, number):
     for label, values in rows:
         middle = y + len(values) * BAR_HEIGHT / 2 + 4
         parts.append(f'<text x="{LABEL_WIDTH - 10}" y="{middle:.1f}" text-anchor="end" fill="#0f172a">{escape(label)}</text>')
-        for proxy, value, minimum, maximum in values:
-            length = max(1, value / largest * BAR_WIDTH)
-            low, high = (LABEL_WIDTH + max(0, bound) / largest * BAR_WIDTH for bound in (minimum, maximum))
+        for proxy, value, minimum, maximum, text in values:
             line = y + (BAR_HEIGHT - 2) / 2
             parts.append(
-                f'<rect x="{LABEL_WIDTH}" y="{y}" width="{length:.1f}" height="{BAR_HEIGHT - 2}" fill="{COLOURS[proxy]}"/>'
-                f'<line x1="{low:.1f}" y1="{line}" x2="{high:.1f}" y2="{line}" stroke="#0f172a" stroke-width="1"/>'
-                f'<text x="{max(LABEL_WIDTH + length, high) + 5:.1f}" y="{y + 9.5}" fill="#334155">{escape(number(value))}</text>')
+                f'<rect x="{LABEL_WIDTH}" y="{y}" width="{max(1, place(value) - LABEL_WIDTH):.1f}" height="{BAR_HEIGHT - 2}" fill="{COLOURS[proxy]}"/>'
+                f'<line x1="{place(minimum):.1f}" y1="{line}" x2="{place(maximum):.1f}" y2="{line}" stroke="#0f172a" stroke-width="1"/>'
+                f'<text x="{max(place(value), place(maximum)) + 5:.1f}" y="{y + 9.5}" fill="#334155">{escape(text)}</text>')
             y += BAR_HEIGHT
         y += GAP
     return "\n".join(parts + ["</svg>", ""])

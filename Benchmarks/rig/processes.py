@@ -12,6 +12,7 @@ import time
 
 CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
+PRIORITY = -10
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -25,8 +26,10 @@ def enter_own_network():
     pathlib.Path("/proc/sys/net/ipv4/ip_local_reserved_ports").write_text("18000-26999")
 
 
-def _die_with_parent():
+def _prepare():
+    """In the child: it ends with the rig, and whatever else the machine does comes after it."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.nice(PRIORITY)
 
 
 class Processes:
@@ -41,7 +44,7 @@ class Processes:
         try:
             process = subprocess.Popen(
                 ["taskset", "-c", cores, *map(str, command)], cwd=self.folder, stdin=stdin or subprocess.DEVNULL,
-                stdout=stdout or errors, stderr=errors, preexec_fn=_die_with_parent)
+                stdout=stdout or errors, stderr=errors, preexec_fn=_prepare)
         finally:
             if log:
                 errors.close()

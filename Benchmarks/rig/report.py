@@ -1,6 +1,7 @@
 """The report: README.md, its plots, latest.json for programs, and details.json with every round."""
 import json
 import os
+import pathlib
 import statistics
 
 from . import figures, plot
@@ -165,7 +166,18 @@ def features(rows, summary):
         more = f"{(one[CPU]['median'] / base['median'] - 1) * 100:+.0f} %" if base and one[CPU] else ""
         lines.append(f"| `{row.name}` | {row.title}{mark(one)} | {ranged(one[CPU])} | {more} | {ranged(one['requestsPerSecond'])} | "
                      f"{ranged(one[MEMORY])} |")
-    return lines + [""]
+    return lines + ["", *metrics_share()]
+
+
+def metrics_share():
+    """There is no switch that leaves metrics out, so that no row can show what they cost; the counts can."""
+    try:
+        counts = json.loads((pathlib.Path(__file__).resolve().parent.parent / "instructions.json").read_text())["instructions"]
+        record, request, line = counts["record"], counts["request-http1"], counts["access-log-line"]
+    except (OSError, ValueError, KeyError):
+        return []
+    return [f"Metrics cannot be switched off. Recording a request takes {number(record)} of the {number(request)} instructions that it costs in user space "
+            f"({record / request * 100:.1f} %); a line of the access log takes {number(line)} more.", ""]
 
 
 def spaced_rows(row, proxies, summary):
@@ -243,7 +255,7 @@ METHOD = """## How it is measured
   (`/proc/PID/task/*/schedstat`) between the start of a round and its last answer, over the requests answered. Pairs count both proxies.
   Ratios within one run mean something; microseconds of different machines or runs do not.
 - The proxies run on core 0 with one thread of work each, generator and backend on core 1, everything on loopback in a network namespace of its own.
-  All proxies of a table are up at once; the rounds of a row go through them forwards and backwards in turn. Each proxy has ports of its own on the same backend.
+  All of them have a higher priority than other programs. All proxies of a table are up at once; the rounds of a row go through them forwards and backwards in turn. Each proxy has ports of its own on the same backend.
 - The generator (`Benchmarks/load`) connects and warms up before the clock starts, and checks every answer: status, length, and for gRPC the
   trailers. A round with one error is in no figure and is marked. It was compared with `wrk` and `h2load`: it costs less of its core than either.
 - At saturation every connection (or stream) asks again as soon as it is answered. At a fixed rate requests are evenly spaced and their latency counts
@@ -253,7 +265,7 @@ METHOD = """## How it is measured
   AES-128-GCM and certificates on P-256, between Apus and between Envoy with X25519MLKEM768. Apus resumes no session; Envoy does by default (about a quarter of
   `tcp-connect-mtls-pair`). nginx and haproxy check a DNS name, Apus and Envoy the SPIFFE ID on both sides.
 - Envoy has the router, or the TCP proxy, and nothing more; no proxy but Apus measures per caller and callee. Apus runs as `apus-proxy run --config` with everything on that it
-  has. It has no switch to leave metrics out: what recording costs is among the instruction counts (`Benchmarks/instructions.json`). Routes within a service are not
+  has. Routes within a service are not
   built yet, so that the row has 100 services in their stead.
 - nginx speaks HTTP/2 to a backend for gRPC only, and haproxy is not asked to hold 10,000 connections: two descriptors each exceed what CI's machines grant.
 - Memory is resident memory (`VmRSS`) with the connections open; processes that share pages count them each.""".splitlines()
@@ -263,27 +275,35 @@ METHOD = """## How it is measured
 
 def plots(summary):
     def values(row, field, base=None):
+        """Each proxy's figure with its range; as shares of `base`, where there is one, beside the figure itself."""
         found = []
         for proxy, one in summary.get(row, {}).items():
             if proxy == "direct" or not one[field]:
                 continue
-            scale = 1 / base if base else 1
-            found.append((proxy, *(one[field][part] * scale for part in ("median", "minimum", "maximum"))))
+            middle, low, high = (one[field][part] / (base or 1) for part in ("median", "minimum", "maximum"))
+            text = number(one[field]["median"])
+            found.append((proxy, middle, low, high, f"{middle:.2f}  ({text})" if base else text))
         return found
 
-    relative = []
+    def envoy(row, field):
+        figure = summary[row].get("envoy", {}).get(field)
+        return figure["median"] if figure and figure["median"] > 0 else None
+
+    relative, latency = [], []
     for row, proxies in summary.items():
-        envoy = proxies.get("envoy")
-        field = GIGABYTE if envoy and envoy["kind"] == "gigabyte" else CPU
-        if envoy and envoy[field] and envoy["kind"] != "latency":
-            relative.append((row, values(row, field, envoy[field]["median"])))
-    latency = [(f"{row}, {name}", values(row, f"addedLatency{name.upper()}Microseconds"))
-               for row, proxies in summary.items() if any(one["kind"] == "latency" for one in proxies.values()) for name in ("p50", "p90")]
-    memory = [(row, values(row, MEMORY)) for row in summary if row.startswith(("idle", "http1-small-1000"))
-              and "endpoints" not in row]
+        kind = next(iter(proxies.values()))["kind"]
+        field = GIGABYTE if kind == "gigabyte" else CPU
+        if kind != "latency" and envoy(row, field):
+            relative.append((row, values(row, field, envoy(row, field))))
+        for name in ("50", "90") if kind == "latency" else ():
+            field = f"addedLatencyP{name}Microseconds"
+            if envoy(row, field):
+                latency.append((f"{row}, p{name}", values(row, field, envoy(row, field))))
+    memory = [(row, values(row, MEMORY)) for row in summary if row.startswith(("idle", "http1-small-1000")) and "endpoints" not in row]
     return {
-        "cpu.svg": plot.bars("CPU against Envoy", "a request, or a gigabyte where bytes are measured; Envoy is 1, less is better", relative,
-                             lambda value: f"{value:.2f}"),
-        "latency.svg": plot.bars("Added latency at a fixed rate", "microseconds above direct traffic, from the intended time of sending", latency, number),
-        "memory.svg": plot.bars("Resident memory", "MiB of all of the proxy's processes, connections open", memory, number),
+        "cpu.svg": plot.bars("CPU against Envoy", "Envoy is 1, less is better; in brackets µs a request, or s a gigabyte where bytes are measured",
+                             relative, 2),
+        "latency.svg": plot.bars("Added latency at a fixed rate, against Envoy",
+                                 "Envoy is 1, less is better; in brackets µs above direct traffic, from the intended time of sending", latency, 2),
+        "memory.svg": plot.bars("Resident memory", "MiB of all of the proxy's processes, connections open", memory, 1e9),
     }

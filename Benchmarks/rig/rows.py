@@ -75,7 +75,7 @@ def http1_rows():
         row("http1-10kib", "10 KiB bodies, 64 connections", {**many, "path": "/10k"}),
         row("http1-1mib", "1 MiB bodies, 16 connections", {"connections": 16, "path": "/1m"}, kind="gigabyte"),
         row("http1-small-1-connection", "one connection, one request at a time", {"connections": 1}),
-        row("http1-new-connections", "a connection for every request, 16 at a time", {"connections": 16, "renew": 1}),
+        row("http1-new-connections", "a connection for every request, 16 at a time: requests/s are connections a second", {"connections": 16, "renew": 1}),
         row("http1-rate-100", "100 requests a second, evenly spaced, 16 connections", {"connections": 16, "rate": 100},
             kind="latency", stretch=2),
         row("http1-rate-1000", "1,000 requests a second, evenly spaced, 16 connections", {"connections": 16, "rate": 1000},
@@ -117,7 +117,7 @@ def http2_rows():
 def tcp_rows():
     return (
         Row("tcp-bulk", "tcp", "tcp", {"connections": 4, "mode": "bulk"}, "as many bytes as come, 4 connections", kind="gigabyte"),
-        Row("tcp-connect", "tcp", "tcp", {"connections": 16, "mode": "connect"}, "connect, one byte each way, close; 16 at a time"),
+        Row("tcp-connect", "tcp", "tcp", {"connections": 16, "mode": "connect"}, "connect, one byte each way, close; 16 at a time: requests/s are connections a second"),
     )
 
 
