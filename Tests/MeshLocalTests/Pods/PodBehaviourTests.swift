@@ -71,7 +71,7 @@ struct PodBehaviour {
             }
             _ = try await machine.api.create(.configMap, object("ConfigMap", ["colour": "blue", "gone": "soon"]))
             _ = try await machine.api.create(.secret, object("Secret", ["word": "old"]))
-            let token: JSONValue = [
+            let source: JSONValue = [
                 "serviceAccountToken": ["path": "token", "audience": "x", "expirationSeconds": 600]
             ]
             try await machine.create(
@@ -80,7 +80,7 @@ struct PodBehaviour {
                     "volumes": [
                         ["name": "map", "configMap": ["name": "settings"]],
                         ["name": "secret", "secret": ["secretName": "settings"]],
-                        ["name": "token", "projected": ["sources": [token]]],
+                        ["name": "token", "projected": ["sources": [source]]],
                         [
                             "name": "fields",
                             "downwardAPI": [
@@ -99,11 +99,11 @@ struct PodBehaviour {
             try await machine.waitRunning("reader")
             let script = "cd /files; cat map/colour secret/word fields/labels; ls map | tr '\\n' ' '"
             func files() async throws -> String { try await machine.exec("reader", ["sh", "-c", script]).output }
-            func token() async throws -> String {
+            func presentToken() async throws -> String {
                 try await machine.exec("reader", ["cat", "/files/token/token"]).output
             }
             let former = try await files()
-            let formerToken = try await token()
+            let formerToken = try await presentToken()
             #expect(former.hasPrefix("blueold") && former.hasSuffix("colour gone "), "\(former)")
             #expect(formerToken.split(separator: ".").count == 3)
 
@@ -121,7 +121,7 @@ struct PodBehaviour {
             var newToken = formerToken
             for _ in 0..<200 where !(now.hasPrefix("greennew") && now.contains("front")) || newToken == formerToken {
                 try await Task.sleep(for: .milliseconds(100))
-                (now, newToken) = (try await files(), try await token())
+                (now, newToken) = (try await files(), try await presentToken())
             }
             #expect(now.hasPrefix("greennew") && now.contains("tier=\"front\"") && now.hasSuffix("colour "), "\(now)")
             #expect(newToken != formerToken && newToken.split(separator: ".").count == 3)
