@@ -132,6 +132,8 @@ private typealias Pool = ConnectionPoolState<Int, String>
             Issue.record("expected a new connection"); return
         }
         #expect(pool.idleCount == 1, "the other is kept for what may be repeated")
+        let served = pool.connected(2, now: 3 * Self.second)
+        #expect(served == .serve("old"))
         guard case .use(1) = pool.checkout("repeatable", now: 3 * Self.second) else {
             Issue.record("expected the old connection"); return
         }
