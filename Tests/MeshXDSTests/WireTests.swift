@@ -25,7 +25,10 @@ import Testing
         }
         var service = Service(
             name: ObjectName("s"), addresses: [ip(1)],
-            ports: [ServicePort(port: 80, name: "http", declaredProtocol: .grpc), ServicePort(port: 81, learnedProtocol: .serverFirst)],
+            ports: [
+                ServicePort(port: 80, name: "http", declaredProtocol: .grpc),
+                ServicePort(port: 81, learnedProtocol: .serverFirst),
+            ],
             retry: RetryPolicy(count: 0, statuses: [503, 429], grpcStatuses: [14], perTryTimeoutMilliseconds: 10),
             requestTimeoutMilliseconds: 20, connectTimeoutMilliseconds: 30, loadBalancing: .random)
         service.requestBodyLimitBytes = 1 << 40

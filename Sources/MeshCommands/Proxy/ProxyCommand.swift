@@ -96,7 +96,9 @@ extension ReportTables {
         if let own = report.own {
             text +=
                 "plaintext \(own.plaintext), unknown destinations \(own.unknownDestinations), trust domain \(own.trustDomain)\n"
-            let learned = (own.learnedPorts ?? [:]).sorted { $0.key < $1.key }.map { "port \($0.key) speaks \($0.value)" }
+            let learned = (own.learnedPorts ?? [:]).sorted { $0.key < $1.key }.map {
+                "port \($0.key) speaks \($0.value)"
+            }
             if !learned.isEmpty { text += "learned: \(learned.joined(separator: ", "))\n" }
         }
         if !report.destinations.isEmpty {
@@ -110,7 +112,8 @@ extension ReportTables {
             for service in report.services {
                 for endpoint in service.endpoints {
                     table.add(
-                        "\(service.name):\(service.port)", service.learnedProtocol ?? service.applicationProtocol, endpoint.address, endpoint.pod,
+                        "\(service.name):\(service.port)", service.learnedProtocol ?? service.applicationProtocol,
+                        endpoint.address, endpoint.pod,
                         endpoint.isReady ? "yes" : "no", endpoint.health, "\(endpoint.pending)",
                         "\(endpoint.activeConnections + endpoint.idleConnections)",
                         Figures.milliseconds(endpoint.latencyMilliseconds))

@@ -187,7 +187,8 @@ package enum ResourceDecoding {
         var workload = Workload(
             pod: try decode(message.pod, "\(field).pod"), addresses: [],
             identity: try identity(message.identity, "\(field).identity"), isMeshed: message.isMeshed,
-            isTerminating: message.isTerminating, owner: message.owner, app: message.app, version: message.version, node: message.node,
+            isTerminating: message.isTerminating, owner: message.owner, app: message.app, version: message.version,
+            node: message.node,
             service: message.hasService ? try decode(message.service, "\(field).service") : nil)
         for address in message.addresses { workload.addresses.append(try decode(address, "\(field).addresses")) }
         for entry in message.ports {

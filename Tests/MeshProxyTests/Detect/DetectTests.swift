@@ -141,15 +141,16 @@ import Testing
 }
 
 @Suite struct DetectionPlanTests {
-    @Test(arguments: [
-        (nil, nil, .look(dialAfterMilliseconds: 5)),
-        (nil, .serverFirst, .look(dialAfterMilliseconds: 0)),
-        (nil, .http1, .look(dialAfterMilliseconds: 40)),
-        (nil, .opaque, .look(dialAfterMilliseconds: 40)),
-        (.http1, .serverFirst, .look(dialAfterMilliseconds: nil)),
-        (.tls, nil, .look(dialAfterMilliseconds: 0)),
-        (.opaque, .http1, .settled(.opaque)),
-    ] as [(ApplicationProtocol?, LearnedProtocol?, DetectionPlan)])
+    @Test(
+        arguments: [
+            (nil, nil, .look(dialAfterMilliseconds: 5)),
+            (nil, .serverFirst, .look(dialAfterMilliseconds: 0)),
+            (nil, .http1, .look(dialAfterMilliseconds: 40)),
+            (nil, .opaque, .look(dialAfterMilliseconds: 40)),
+            (.http1, .serverFirst, .look(dialAfterMilliseconds: nil)),
+            (.tls, nil, .look(dialAfterMilliseconds: 0)),
+            (.opaque, .http1, .settled(.opaque)),
+        ] as [(ApplicationProtocol?, LearnedProtocol?, DetectionPlan)])
     func declaredGoesBeforeLearnedAndLearnedBeforeSniffed(
         _ declared: ApplicationProtocol?, _ learned: LearnedProtocol?, _ plan: DetectionPlan
     ) {

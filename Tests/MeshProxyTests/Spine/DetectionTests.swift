@@ -160,7 +160,8 @@ import Testing
         try await onOwnThread {
             let server = try Self.greeting()
             let mesh = try TestMesh(server, declared: nil) { $0.ports[0].learnedProtocol = .serverFirst }
-            #expect(TestMesh.dump(of: mesh.outbound).services.first?.service.ports.first?.learnedProtocol == .serverFirst)
+            #expect(
+                TestMesh.dump(of: mesh.outbound).services.first?.service.ports.first?.learnedProtocol == .serverFirst)
             try Self.login(mesh)
         }
     }
@@ -348,7 +349,8 @@ import Testing
                 }
             }
             try eventually("it is in the log of both") {
-                lines.text.withLock { $0.split(separator: "\n").count { $0.contains("\"server_name\":\"\(label)\"") } } == 2
+                lines.text.withLock { $0.split(separator: "\n").count { $0.contains("\"server_name\":\"\(label)\"") } }
+                    == 2
             }
         }
     }
@@ -391,7 +393,8 @@ import Testing
             #expect(try client.read(chunk.count) == chunk)
             try eventually("they are counted before the connection ends") {
                 let streams = TestMesh.metrics(of: mesh.outbound).edges.first?.streams ?? StreamCounts()
-                return streams.sentBytes == 100_000 && streams.receivedBytes == 100_000 && streams.connectionsClosed == 0
+                return streams.sentBytes == 100_000 && streams.receivedBytes == 100_000
+                    && streams.connectionsClosed == 0
             }
         }
     }
