@@ -125,7 +125,12 @@ final class HTTPRelay: ConnectionDelegate, TimerTarget, LoopMember {
             phase = .closing
         case .waiting, .exchanging:
             // What has come before the end, and waits here, is offered yet.
-            if downstream.retainedBytes == 0 { requestEnded() }
+            if downstream.retainedBytes == 0 {
+                requestEnded()
+            } else if !requestBody.isDone {
+                // Nothing more will come that would have them offered: the beginning of a chunk's line, for one.
+                downstream.deliverRetained()
+            }
         case .discarding, .closing:
             downstream.close()
         }
