@@ -6,7 +6,7 @@ SWIFT_FLAGS = -c release -Xswiftc -enforce-exclusivity=unchecked
 
 BUILD_PACKAGES = libnghttp2-dev libsqlite3-dev
 RUN_PACKAGES = nftables iproute2 python3 procps
-TEST_PACKAGES = openssl curl prometheus python3-venv valgrind gcc libc6-dev nghttp2-server nghttp2-client postgresql redis-server mariadb-server
+TEST_PACKAGES = openssl curl prometheus python3-venv valgrind gcc libc6-dev nghttp2-server nghttp2-client postgresql redis-server mariadb-server nginx-light
 BENCH_PACKAGES = nginx-light libnginx-mod-stream haproxy openssl gcc libc6-dev util-linux python3-venv
 
 .PHONY: build demo test lint format bench instructions fuzz clean setup setup-test
