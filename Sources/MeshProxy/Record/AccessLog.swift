@@ -62,7 +62,8 @@ struct RequestSubject {
 
     init(_ headers: HTTP2Headers) {
         method = headers.value(of: ":method") ?? ""
-        path = headers.value(of: ":path") ?? ""
+        // As for HTTP/1: what is in a query is often nobody else's business.
+        path = String((headers.value(of: ":path") ?? "").prefix { $0 != "?" })
         authority = headers.value(of: ":authority") ?? headers.value(of: "host") ?? ""
         userAgent = headers.value(of: "user-agent") ?? ""
         requestID = headers.value(of: "x-request-id") ?? ""

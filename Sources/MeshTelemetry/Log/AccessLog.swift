@@ -19,6 +19,7 @@ package struct AccessLogEntry: Sendable {
     package var applicationProtocol: ApplicationProtocol
     package var method = ""
     package var authority = ""
+    /// Without the query, in which there may be what nobody should read in a log.
     package var path = ""
     /// 0 when the client got none, and for byte streams.
     package var status = 0

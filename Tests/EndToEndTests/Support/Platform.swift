@@ -14,7 +14,9 @@ struct Platform: Sendable {
         .deletingLastPathComponent().deletingLastPathComponent().path + "/.build/release"
 
     /// Runs the body with a platform that is up, and takes everything down, whatever happens.
-    static func with(_ body: (Platform) async throws -> Void) async throws {
+    ///
+    /// - Parameter up: more words for `apus up`; nil leaves it to the body.
+    static func with(up: [String]? = [], _ body: (Platform) async throws -> Void) async throws {
         guard geteuid() == 0 else {
             throw Failure("the end-to-end tests need root, because pods are network namespaces")
         }
@@ -26,7 +28,7 @@ struct Platform: Sendable {
         do {
             try await platform.must(["ip", "netns", "add", namespace])
             try await platform.must(["ip", "-n", namespace, "link", "set", "lo", "up"])
-            try await platform.apus("up", "--detach", seconds: 200)
+            if let up { try await platform.must(try platform.apusWords(["up", "--detach"] + up), seconds: 200) }
             try await body(platform)
         } catch {
             await platform.printEvidence()
@@ -91,6 +93,11 @@ struct Platform: Sendable {
 
     func apply(_ manifests: String...) async throws {
         try await apus("apply", "-f", "-", input: manifests.joined(separator: "\n---\n"))
+    }
+
+    /// What a command in a pod of the namespace `test` said.
+    func exec(_ pod: String, _ container: String, _ words: String...) async throws -> Command {
+        try await apusOutcome(["exec", "-n", "test", pod, "-c", container, "--"] + words)
     }
 
     /// The body of an HTTP answer, asked for from the host's side.

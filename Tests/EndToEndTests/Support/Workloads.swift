@@ -3,8 +3,10 @@ import Foundation
 /// Manifests of what the tests run: Python programs from `Workloads`, carried by a ConfigMap.
 enum Workloads {
     /// The namespace `test` and the programs.
-    static func code() throws -> String {
-        let programs = try ["server.py", "caller.py"].map { ($0, try program($0)) }
+    static func code(
+        _ names: [String] = ["server.py", "caller.py", "grpc_server.py", "grpc_caller.py"]
+    ) throws -> String {
+        let programs = try names.map { ($0, try program($0)) }
         let data = try JSONEncoder().encode(Dictionary(uniqueKeysWithValues: programs))
         return """
             apiVersion: v1
@@ -47,7 +49,9 @@ enum Workloads {
     }
 
     /// A deployment of `server.py` with an HTTP probe. The labels are further ones, such as `apus.dev/inject: disabled`.
-    static func server(_ name: String, replicas: Int = 1, version: String = "v1", labels: String = "") -> String {
+    static func server(
+        _ name: String, replicas: Int = 1, version: String = "v1", labels: String = "", annotations: String = ""
+    ) -> String {
         """
         apiVersion: apps/v1
         kind: Deployment
@@ -56,7 +60,7 @@ enum Workloads {
           replicas: \(replicas)
           selector: {matchLabels: {app: \(name)}}
           template:
-            metadata: {labels: {app: \(name), version: \(version)\(labels.isEmpty ? "" : ", " + labels)}}
+            metadata: {labels: {app: \(name), version: \(version)\(labels.isEmpty ? "" : ", " + labels)}, annotations: {\(annotations)}}
             spec:
               serviceAccountName: \(name)
               containers:
@@ -99,6 +103,35 @@ enum Workloads {
               volumes: [{name: code, configMap: {name: code}}]
         """
     }
+
+    /// A deployment of one container that runs this command with the programs at /code; `more` are further fields of the container.
+    static func program(
+        _ name: String, _ command: [String], app: String? = nil, more: String = "", annotations: String = ""
+    ) -> String {
+        """
+        apiVersion: apps/v1
+        kind: Deployment
+        metadata: {name: \(name), namespace: test}
+        spec:
+          replicas: 1
+          selector: {matchLabels: {program: \(name)}}
+          template:
+            metadata: {labels: {app: \(app ?? name), program: \(name)}, annotations: {\(annotations)}}
+            spec:
+              containers:
+              - name: program
+                image: host
+                command: [\(command.map { "\"\($0)\"" }.joined(separator: ", "))]
+                volumeMounts: [{name: code, mountPath: /code}]
+                \(more)
+              volumes: [{name: code, configMap: {name: code}}]
+        """
+    }
+
+    /// The Python of the tests' own environment, which has gRPC; the Makefile makes it.
+    static let pythonWithGRPC =
+        URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+        .deletingLastPathComponent().path + "/.build/venv/bin/python"
 
     /// The machine's own, where there is one: a version manager's start script costs more than the program.
     static let python = access("/usr/bin/python3", X_OK) == 0 ? "/usr/bin/python3" : "python3"

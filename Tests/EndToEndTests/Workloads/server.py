@@ -1,5 +1,5 @@
-"""A small HTTP service: answers every GET with its name, version, pod and a marker, and a probe with less. Knows nothing of
-a mesh."""
+"""A small HTTP service: answers every GET with its name, version, pod and a marker, a probe with less, and /fields with the
+header fields that it was sent. Knows nothing of a mesh."""
 import os
 import signal
 import socket
@@ -16,7 +16,7 @@ class Handler(BaseHTTPRequestHandler):
     wbufsize = -1  # head and body in one packet
 
     def do_GET(self):
-        body = b"healthy\n" if self.path == "/healthz" else BODY
+        body = {"/healthz": b"healthy\n", "/fields": str(self.headers).encode()}.get(self.path, BODY)
         self.send_response(200)
         self.send_header("content-type", "text/plain")
         self.send_header("content-length", str(len(body)))
