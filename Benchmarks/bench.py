@@ -60,6 +60,7 @@ def main():
     arguments.add_argument("--out", default=str(ROOT / "docs/benchmarks"), help="where the report goes")
     arguments.add_argument("--rounds", type=int, help="5, or what fits into two minutes for a part")
     arguments.add_argument("--seconds", type=float, help="of a round; 2, or what fits")
+    arguments.add_argument("--patience", type=float, default=0, help="seconds that the run may wait, in all, for moments without other programs")
     arguments.add_argument("--report", action="store_true", help="write the report anew from its details.json and end")
     options = arguments.parse_args()
     out = pathlib.Path(options.out).resolve()
@@ -73,6 +74,7 @@ def main():
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupted)
     processes.enter_own_network()
+    processes.come_first()
     work = pathlib.Path(tempfile.mkdtemp(prefix="apus-bench-"))
     try:
         # A build that replaces the binary meanwhile must not change what is measured.
@@ -82,7 +84,7 @@ def main():
         rounds, seconds = measure.plan(chosen, options.rounds, options.seconds, PART_SECONDS if options.only else 0)
         count = sum(len(group.rows) for group in chosen)
         print(f"{count} rows, {rounds} rounds of {seconds:.1f} s each, about {measure.estimate(chosen, rounds, seconds) / 60:.0f} min\n")
-        bench = measure.Bench(work, binaries, rounds, seconds)
+        bench = measure.Bench(work, binaries, rounds, seconds, options.patience)
         started = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
         bench.run(chosen)
         run = {"started": started, "rounds": rounds, "seconds": seconds, "machine": machine.description(),

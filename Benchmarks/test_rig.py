@@ -19,7 +19,7 @@ def one(row="http1-small", proxy="apus", number=1, kind="request", **others):
 def run(number=None):
     return {"started": "today", "rounds": 2, "seconds": 1.0, "calibrations": [{"when": "before", "cores": {"0": {
         "cpuMilliseconds": {"median": 1, "minimum": 1, "maximum": 1}, "wallMilliseconds": {"median": 1, "minimum": 1, "maximum": 2}}}}],
-        "machine": {"processor": "one", "cores": 2, "memoryGibibytes": 1, "kernel": "6", "system": "Debian"},
+        "machine": {"processor": "one", "cores": 2, "memoryGibibytes": 1, "kernel": "6", "congestionControl": "cubic", "system": "Debian"},
         "versions": {"apus": "1", "envoy": "2", "nginx": "3", "haproxy": "4"}}
 
 

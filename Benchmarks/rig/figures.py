@@ -21,7 +21,12 @@ def spread(values):
     values = [value for value in values if value is not None]
     if not values:
         return None
-    return {"median": statistics.median(values), "minimum": min(values), "maximum": max(values)}
+    return {"median": rounded(statistics.median(values)), "minimum": rounded(min(values)), "maximum": rounded(max(values))}
+
+
+def rounded(value):
+    """Six digits of a measured figure say more than was measured."""
+    return float(f"{value:.6g}")
 
 
 def add_latencies(measurements):

@@ -18,6 +18,7 @@ def description():
         "cores": os.cpu_count(),
         "memoryGibibytes": round(int(memory[1]) / 1024**2, 1) if memory else None,
         "kernel": platform.release(),
+        "congestionControl": pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip(),
         "system": release[1] if release else platform.platform(),
     }
 
@@ -55,3 +56,14 @@ def core_seconds(core):
             user, nice, system, _, _, interrupt, soft, steal = map(int, fields[1:9])
             return (user + nice + system + interrupt + soft) / ticks, steal / ticks
     return 0.0, 0.0
+
+
+def wait_for_quiet(cores, seconds, share=0.25):
+    """Waits until other programs leave the cores alone, `seconds` at most; answers how long it took."""
+    start = time.monotonic()
+    while time.monotonic() - start < seconds:
+        before = [core_seconds(core)[0] for core in cores]
+        time.sleep(0.3)
+        if all(core_seconds(core)[0] - busy < share * 0.3 for core, busy in zip(cores, before)):
+            break
+    return time.monotonic() - start

@@ -17,11 +17,13 @@ PROFILE_SECONDS = 2
 
 
 class Bench:
-    def __init__(self, folder, binaries, rounds, seconds):
+    def __init__(self, folder, binaries, rounds, seconds, patience=0):
         self.folder = pathlib.Path(folder)
         self.binaries = binaries
         self.rounds = rounds
         self.seconds = seconds
+        # What is left of the seconds that the run may wait for quiet moments.
+        self.patience = patience
         self.measurements = []
         self.calibrations = []
 
@@ -84,6 +86,8 @@ class Bench:
                 self.measure(group, cell, proxies[cell.variant], processes, 0, WARM_SECONDS)
         for number in range(1, self.rounds + 1):
             for cell in block if number % 2 else reversed(block):
+                if self.patience > 0:
+                    self.patience -= machine.wait_for_quiet((PROXY_CORE, LOAD_CORE), self.patience)
                 found = self.measure(group, cell, proxies[cell.variant], processes, number, self.seconds * cell.row.stretch)
                 self.measurements.append(found)
                 tell(found)

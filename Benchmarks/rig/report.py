@@ -5,7 +5,7 @@ import pathlib
 import statistics
 
 from . import figures, plot
-from .figures import ratio
+from .figures import ratio, rounded
 from .rows import groups
 from .targets import TARGETS
 
@@ -47,7 +47,7 @@ def write(out, details):
 
 def compact(details):
     """A line for each measurement, so that versions can be compared."""
-    lines = ",\n".join("  " + json.dumps(one) for one in details["measurements"])
+    lines = ",\n".join("  " + json.dumps({key: rounded(value) if isinstance(value, float) else value for key, value in one.items()}) for one in details["measurements"])
     return f'{{"runs": {json.dumps(details["runs"], indent=1)},\n "profiles": {json.dumps(details["profiles"])},\n "measurements": [\n{lines}\n ]}}\n'
 
 
@@ -211,7 +211,7 @@ def runs(details):
         count = f"{len(rows)} rows" if len(rows) > 6 else ", ".join(f"`{row}`" for row in rows)
         lines += [
             f"**Run {run['number']}**, {run['started']}: {count}; {run['rounds']} rounds of {run['seconds']:.1f} s. {machine['processor']}, "
-            f"{machine['cores']} cores, {machine['memoryGibibytes']} GiB, {machine['system']}, kernel {machine['kernel']}. Apus {names['apus']}; "
+            f"{machine['cores']} cores, {machine['memoryGibibytes']} GiB, {machine['system']}, kernel {machine['kernel']}, TCP {machine['congestionControl']}. Apus {names['apus']}; "
             f"Envoy {names['envoy']}; nginx {names['nginx']}; haproxy {names['haproxy']}.", ""]
         lines += [*calibration(run["calibrations"]), *foreign(mine), ""]
     return lines
@@ -254,7 +254,8 @@ METHOD = """## How it is measured
 - **The quantity that survives a noisy machine is CPU time a request**: what the scheduler gave to all threads of all the proxy's processes
   (`/proc/PID/task/*/schedstat`) between the start of a round and its last answer, over the requests answered. Pairs count both proxies.
   Ratios within one run mean something; microseconds of different machines or runs do not.
-- The proxies run on core 0 with one thread of work each, generator and backend on core 1, everything on loopback in a network namespace of its own.
+- The proxies run on core 0 with one thread of work each, generator and backend on core 1, everything on loopback in a network namespace of its own,
+  without pacing of connections where the machine lets a namespace choose.
   All of them have a higher priority than other programs. All proxies of a table are up at once; the rounds of a row go through them forwards and backwards in turn. Each proxy has ports of its own on the same backend.
 - The generator (`Benchmarks/load`) connects and warms up before the clock starts, and checks every answer: status, length, and for gRPC the
   trailers. A round with one error is in no figure and is marked. It was compared with `wrk` and `h2load`: it costs less of its core than either.
