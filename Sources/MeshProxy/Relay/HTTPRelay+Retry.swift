@@ -104,6 +104,10 @@ extension HTTPRelay {
 
     func timedOut(_ error: ProxyError) {
         guard phase == .waiting || phase == .exchanging else { return }
+        if responseIsComplete {
+            endEarlyAnswer()
+            return
+        }
         retryAt = .max
         if responseStarted {
             upstream?.failed()
