@@ -42,12 +42,21 @@ package enum FirstBytes: Sendable, Equatable {
         }
         switch ProtocolDetector.detect(bytes) {
         case .needsMore:
-            return bytes.count >= ProxyLimits.sniffBytes ? .found(.opaque, nil) : .needsMore(else: .opaque)
-        case .found(.opaque) where declared?.isHTTP ?? false:
-            // Declared HTTP that does not look like it: the parser knows how to refuse it.
-            return .found(declared == .http1 ? .http1 : .http2, nil)
+            return bytes.count >= ProxyLimits.sniffBytes
+                ? .found(fallback(declared), nil) : .needsMore(else: fallback(declared))
+        case .found(.opaque):
+            return .found(fallback(declared), nil)
         case .found(let found):
             return .found(found, nil)
+        }
+    }
+
+    /// Declared HTTP that does not look like it counts as HTTP: the parser knows how to refuse it.
+    private static func fallback(_ declared: ApplicationProtocol?) -> ApplicationProtocol {
+        switch declared {
+        case .http1: .http1
+        case .http2, .grpc: .http2
+        case .tls, .opaque, nil: .opaque
         }
     }
 }

@@ -179,9 +179,7 @@ final class InboundConnection: ByteRelayOwner, TimerTarget, LoopMember {
     private func detect(_ bytes: UnsafeRawBufferPointer, _ caller: Caller) -> Int {
         switch read(bytes) {
         case .needsMore(let fallback):
-            if beginning == nil, !isDeclaredHTTP {
-                timer.arm(afterMilliseconds: ProxyLimits.sniffMilliseconds)
-            }
+            if beginning == nil { timer.arm(afterMilliseconds: ProxyLimits.sniffMilliseconds) }
             beginning = fallback
             return 0
         case .found(.http1, _):
@@ -218,6 +216,21 @@ final class InboundConnection: ByteRelayOwner, TimerTarget, LoopMember {
     }
 
     // MARK: - Relay
+
+    /// Nothing more has come in time: whoever relays what it counts as knows how long to wait for the rest.
+    private func settle(_ caller: Caller, _ beginning: ApplicationProtocol) {
+        let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
+        switch beginning {
+        case .http1:
+            _ = startHTTP(caller, nothing)
+            connection.deliverRetained()
+        case .http2, .grpc:
+            _ = startHTTP2(caller, nothing)
+            connection.deliverRetained()
+        case .tls, .opaque:
+            relay(caller, beginning, beginning == .tls ? .invalid : nil)
+        }
+    }
 
     private func startHTTP(_ caller: Caller, _ bytes: UnsafeRawBufferPointer) -> Int {
         guard let target = loop.localTarget(destination) else {
@@ -285,8 +298,8 @@ final class InboundConnection: ByteRelayOwner, TimerTarget, LoopMember {
                 end()
                 connection.abort()
             }
-        case .detecting(let caller) where beginning != nil && !isDeclaredHTTP:
-            relay(caller, beginning ?? .opaque, beginning == .tls ? .invalid : nil)
+        case .detecting(let caller) where beginning != nil:
+            settle(caller, beginning ?? .opaque)
         case .preface, .detecting:
             loop.counters.idleTimeouts &+= 1
             end()
@@ -298,7 +311,7 @@ final class InboundConnection: ByteRelayOwner, TimerTarget, LoopMember {
 
     func readEnded(_ connection: Connection) {
         switch phase {
-        case .detecting(let caller) where connection.retainedBytes > 0:
+        case .detecting(let caller) where connection.retainedBytes > 0 && !isDeclaredHTTP:
             relay(caller, beginning ?? .opaque, clientHasFinished: true)
         case .dialledEarly, .done:
             break

@@ -118,9 +118,7 @@ final class OutboundConnection: ByteRelayOwner, TimerTarget, LoopMember {
         guard case .detecting(let target) = phase else { return 0 }
         switch FirstBytes.read(bytes, declared: target.declaredProtocol) {
         case .needsMore(let fallback):
-            if beginning == nil, !target.declaresHTTP {
-                timer.arm(afterMilliseconds: ProxyLimits.sniffMilliseconds)
-            }
+            if beginning == nil { timer.arm(afterMilliseconds: ProxyLimits.sniffMilliseconds) }
             beginning = fallback
             return 0
         case .found(.http1, _) where target.kind != .passthrough:
@@ -157,12 +155,12 @@ final class OutboundConnection: ByteRelayOwner, TimerTarget, LoopMember {
             loop.stopWaiting(self)
             unresolved(.destinationTimeout)
         case .detecting(let target):
-            if target.declaresHTTP {
+            if let beginning {
+                settle(target, beginning)
+            } else if target.declaresHTTP {
                 loop.counters.idleTimeouts &+= 1
                 end()
                 connection.close()
-            } else if let beginning {
-                relay(target, beginning, beginning == .tls ? .invalid : nil)
             } else {
                 dialEarly(target)
             }
@@ -173,12 +171,27 @@ final class OutboundConnection: ByteRelayOwner, TimerTarget, LoopMember {
 
     // MARK: - Relay
 
+    /// Nothing more has come in time: whoever relays what it counts as knows how long to wait for the rest.
+    private func settle(_ target: RouteTarget, _ beginning: ApplicationProtocol) {
+        let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
+        switch beginning {
+        case .http1:
+            _ = startHTTP(target, nothing)
+            connection.deliverRetained()
+        case .http2, .grpc:
+            _ = startHTTP2(target, nothing)
+            connection.deliverRetained()
+        case .tls, .opaque:
+            relay(target, beginning, beginning == .tls ? .invalid : nil)
+        }
+    }
+
     private func startHTTP(_ target: RouteTarget, _ bytes: UnsafeRawBufferPointer) -> Int {
         end()
         let relay = HTTPRelay(
             loop: loop, downstream: connection, direction: .outbound, destination: destination, target: target,
             caller: loop.ownCaller)
-        return relay.received(connection, bytes)
+        return bytes.isEmpty ? 0 : relay.received(connection, bytes)
     }
 
     private func startHTTP2(_ target: RouteTarget, _ bytes: UnsafeRawBufferPointer) -> Int {
@@ -224,6 +237,9 @@ final class OutboundConnection: ByteRelayOwner, TimerTarget, LoopMember {
         guard case .detecting(let target) = phase else { return }
         if connection.retainedBytes == 0 {
             finishedInSilence(target)
+        } else if target.declaresHTTP {
+            end()
+            connection.close()
         } else {
             // It has said all it will say: whatever it is, it is passed on as it is.
             relay(target, beginning ?? .opaque)

@@ -12,12 +12,13 @@ import Testing
         try TestMesh([.init(server: server.address)], configure: { adjust(&$0.deadlines) })
     }
 
-    @Test func aHeadThatNeverEndsIsAnswered408() async throws {
+    @Test(arguments: ["GET / HTTP/1.1\r\nHost:", "GET /a-line-that-does-not-end", "G"])
+    func aHeadThatNeverEndsIsAnswered408(_ beginning: String) async throws {
         try await onOwnThread {
             let server = try TestServer.http()
             let mesh = try mesh(server) { $0.headMilliseconds = 50 }
             let client = try mesh.client()
-            try client.write("GET / HTTP/1.1\r\nHost:")
+            try client.write(beginning)
             let response = try client.readResponse()
             #expect(response.status == 408)
             #expect(response.reason == "head_timeout")
