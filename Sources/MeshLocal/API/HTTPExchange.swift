@@ -50,9 +50,12 @@ struct HTTPExchange: Sendable {
             attempt.cancel()
         }
         return try await channel.executeThenClose { inbound, outbound in
-            try await outbound.write(.head(head))
-            if body.readableBytes > 0 { try await outbound.write(.body(.byteBuffer(body))) }
-            try await outbound.write(.end(nil))
+            var request: [HTTPClientRequestPart] = [.head(head), .end(nil)]
+            if body.readableBytes > 0 { request.insert(.body(.byteBuffer(body)), at: 1) }
+            // At once, because a server may answer the head of a GET and close before its end has been written. One that answers early and
+            // closes has answered all the same, so the answer comes before the failure to write.
+            var failure: (any Error)?
+            do { try await outbound.write(contentsOf: request) } catch { failure = error }
             var parts = inbound.makeAsyncIterator()
             while let part = try await parts.next() {
                 // An interim response (RFC 9110 §15.2) is not the answer.
@@ -60,7 +63,7 @@ struct HTTPExchange: Sendable {
                     return try await handle(head, &parts)
                 }
             }
-            throw ChannelError.eof
+            throw failure ?? ChannelError.eof
         }
     }
 

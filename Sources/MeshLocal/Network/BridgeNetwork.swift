@@ -54,7 +54,9 @@ actor BridgeNetwork {
     private var table: ServiceTable
     private var attached: [String: IPAddress] = [:]
     private var wanted: [String: ServicePortRule] = [:]
-    private var isApplying = false
+    /// What brings nftables up to date, while there is something to do.
+    private var applying: Task<Void, Never>?
+    private var isClosed = false
     /// Nil until the table stands; afterwards whether it has to be made anew, because a change failed.
     private var mustCreateTable: Bool?
 
@@ -137,10 +139,11 @@ actor BridgeNetwork {
         _ = KernelSetting.write("net/ipv4/conf/\(bridge)/send_redirects", "0")
         _ = KernelSetting.write("net/ipv6/conf/\(bridge)/accept_ra", "0")
         try await HostFirewall(nft: nft).open(bridge: bridge, journal)
-        isApplying = true
         mustCreateTable = true
-        await apply()
-        isApplying = false
+        let first = Task { await apply() }
+        applying = first
+        await first.value
+        applying = nil
         if mustCreateTable == true {
             throw PlatformError("the nftables rules could not be installed; the log has nft's complaint")
         }
@@ -259,17 +262,23 @@ actor BridgeNetwork {
     func setRules(_ rules: [ServicePortRule], formerChains: Set<String>) {
         for chain in formerChains { wanted[chain] = nil }
         for rule in rules { wanted[rule.chain] = rule }
-        guard !isApplying, mustCreateTable != nil else { return }
-        isApplying = true
-        Task {
+        guard applying == nil, mustCreateTable != nil, !isClosed else { return }
+        applying = Task {
             await apply()
-            isApplying = false
+            applying = nil
         }
+    }
+
+    /// Changes nothing in nftables from now on, and returns when nothing is being changed: a change that came after the table's removal would
+    /// bring the table back.
+    func close() async {
+        isClosed = true
+        await applying?.value
     }
 
     /// Returns when nothing is left to change, or when nftables refuses even the whole table; then the next change tries again.
     private func apply() async {
-        while true {
+        while !isClosed {
             let isWhole = mustCreateTable == true
             if isWhole { table.forget() }
             let change = table.change(to: wanted)

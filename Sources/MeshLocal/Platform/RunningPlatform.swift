@@ -59,8 +59,10 @@ struct RunningPlatform: Sendable {
     func run(until stop: StopSignal) async throws {
         do {
             try await serve(until: stop)
+            await network.close()
         } catch {
             await pods.shutDown(graceSeconds: 0)
+            await network.close()
             throw error
         }
     }
