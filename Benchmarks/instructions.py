@@ -23,7 +23,6 @@ from rig.rows import FIELDS  # noqa: E402
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 EXPECTED = ROOT / "Benchmarks" / "instructions.json"
 TOLERANCE = 0.05
-STEP_COUNT = 1000          # as in Instructions/Steps.swift
 SHORT, LONG = 200, 1200
 VALGRIND = ("valgrind", "--tool=callgrind")
 # Hashes that differ from run to run would count differently.
@@ -57,12 +56,16 @@ def collected(text):
 
 def count_steps(program, folder):
     """What was executed in each function named counted_…, and in what it called. The compiler adds to the names of what it specializes."""
-    out = folder / "steps.out"
-    subprocess.run([*VALGRIND, "--compress-strings=no", f"--callgrind-out-file={out}", program, "steps"], check=True, capture_output=True)
-    calls = re.findall(r"^cfn=\S*?counted_(\w+?)(?:Tf\w+)?\ncalls=1 .*\n\S+ (\d+)$", out.read_text(errors="replace"), re.MULTILINE)
-    if not calls:
-        raise RuntimeError("valgrind saw no step")
-    return {name.replace("_", "-"): round(int(total) / STEP_COUNT) for name, total in calls}
+    totals = []
+    for count in (SHORT, LONG):
+        out = folder / f"steps-{count}.out"
+        subprocess.run([*VALGRIND, "--compress-strings=no", f"--callgrind-out-file={out}", program, "steps", str(count)],
+                       check=True, capture_output=True)
+        totals.append(dict(re.findall(
+            r"^cfn=\S*?counted_(\w+?)(?:Tf\w+)?\ncalls=1 .*\n\S+ (\d+)$", out.read_text(errors="replace"), re.MULTILINE)))
+    if not totals[0] or totals[0].keys() != totals[1].keys():
+        raise RuntimeError(f"valgrind saw {len(totals[0])} and {len(totals[1])} steps")
+    return {name.replace("_", "-"): round((int(totals[1][name]) - int(totals[0][name])) / (LONG - SHORT)) for name in totals[0]}
 
 
 def count_records(program, folder):

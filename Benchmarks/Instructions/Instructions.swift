@@ -8,11 +8,12 @@ struct Instructions {
 
     static func main() throws {
         let arguments = Array(CommandLine.arguments.dropFirst())
-        if arguments == ["steps"] { return print(Steps.runAll()) }
-        guard arguments.count == 5, arguments[0] == "records", let count = Int(arguments[1]) else {
-            throw Failure(
-                reason: "usage: apus-instructions steps | records COUNT CERTIFICATE KEY ROOT, three files in DER")
-        }
+        guard arguments.count > 1, let count = Int(arguments[1]), count > 0 else { throw usage }
+        if arguments[0] == "steps" { return print(Steps.runAll(count: count)) }
+        guard arguments[0] == "records", arguments.count == 5 else { throw usage }
         try Records.run(count: count, certificate: arguments[2], key: arguments[3], root: arguments[4])
     }
+
+    private static let usage = Failure(
+        reason: "usage: apus-instructions steps COUNT | records COUNT CERTIFICATE KEY ROOT, three files in DER")
 }

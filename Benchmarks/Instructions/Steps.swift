@@ -5,20 +5,19 @@ import MeshProxy
 import MeshTelemetry
 
 /// The steps of a request that need no socket. Each is a function of its own with a C name, by which valgrind tells them apart,
-/// and repeats its step `Steps.count` times.
+/// and repeats its step `count` times.
 enum Steps {
-    static let count = 1000
-
     /// Runs every step; the sum of what they answered keeps the compiler from leaving any out.
-    static func runAll() -> Int {
+    static func runAll(count: Int) -> Int {
         let input = Input.shared
-        return parseRequest(input) &+ parseLongRequest(input) &+ copyRequest(input) &+ parseResponse(input)
-            &+ scanChunks(input) &+ detect(input) &+ route(input) &+ balance(input) &+ observe(input) &+ record(input)
-            &+ logLine(input)
+        let heads = parseRequest(input, count) &+ parseLongRequest(input, count) &+ copyRequest(input, count)
+        let bodies = parseResponse(input, count) &+ scanChunks(input, count) &+ detect(input, count)
+        let choices = route(input, count) &+ balance(input, count) &+ observe(input, count)
+        return heads &+ bodies &+ choices &+ record(input, count) &+ logLine(input, count)
     }
 
     @inline(never) @_silgen_name("counted_parse_request")
-    static func parseRequest(_ input: Input) -> Int {
+    static func parseRequest(_ input: Input, _ count: Int) -> Int {
         input.request.withUnsafeBytes { bytes in
             var sum = 0
             for _ in 0..<count { if case .complete(let head) = RequestHead.parse(bytes) { sum &+= head.length } }
@@ -27,7 +26,7 @@ enum Steps {
     }
 
     @inline(never) @_silgen_name("counted_parse_request_with_14_more_fields")
-    static func parseLongRequest(_ input: Input) -> Int {
+    static func parseLongRequest(_ input: Input, _ count: Int) -> Int {
         input.longRequest.withUnsafeBytes { bytes in
             var sum = 0
             for _ in 0..<count { if case .complete(let head) = RequestHead.parse(bytes) { sum &+= head.length } }
@@ -36,7 +35,7 @@ enum Steps {
     }
 
     @inline(never) @_silgen_name("counted_copy_request")
-    static func copyRequest(_ input: Input) -> Int {
+    static func copyRequest(_ input: Input, _ count: Int) -> Int {
         input.longRequest.withUnsafeBytes { bytes in
             guard case .complete(let head) = RequestHead.parse(bytes) else { return 0 }
             var sum = 0
@@ -46,7 +45,7 @@ enum Steps {
     }
 
     @inline(never) @_silgen_name("counted_parse_response")
-    static func parseResponse(_ input: Input) -> Int {
+    static func parseResponse(_ input: Input, _ count: Int) -> Int {
         input.response.withUnsafeBytes { bytes in
             var sum = 0
             for _ in 0..<count {
@@ -57,19 +56,19 @@ enum Steps {
     }
 
     @inline(never) @_silgen_name("counted_scan_chunked_body")
-    static func scanChunks(_ input: Input) -> Int {
+    static func scanChunks(_ input: Input, _ count: Int) -> Int {
         input.chunks.withUnsafeBytes { bytes in
             var sum = 0
             for _ in 0..<count {
                 var scanner = BodyScanner(.chunked)
-                if case .done(let count) = scanner.scan(bytes) { sum &+= count }
+                if case .done(let taken) = scanner.scan(bytes) { sum &+= taken }
             }
             return sum
         }
     }
 
     @inline(never) @_silgen_name("counted_detect")
-    static func detect(_ input: Input) -> Int {
+    static func detect(_ input: Input, _ count: Int) -> Int {
         input.request.withUnsafeBytes { bytes in
             var sum = 0
             for _ in 0..<count { if ProtocolDetector.detect(bytes) == .found(.http1) { sum &+= 1 } }
@@ -78,7 +77,7 @@ enum Steps {
     }
 
     @inline(never) @_silgen_name("counted_route")
-    static func route(_ input: Input) -> Int {
+    static func route(_ input: Input, _ count: Int) -> Int {
         var sum = 0
         for _ in 0..<count { sum &+= Router.route(input.service).connectTimeoutMilliseconds }
         return sum
@@ -86,7 +85,7 @@ enum Steps {
 
     /// Among sixteen endpoints by peak EWMA.
     @inline(never) @_silgen_name("counted_balance")
-    static func balance(_ input: Input) -> Int {
+    static func balance(_ input: Input, _ count: Int) -> Int {
         var balancer = Balancer(policy: .peakEWMA)
         var random = LoopRandom(seed: 1)
         var sum = 0
@@ -100,14 +99,14 @@ enum Steps {
     }
 
     @inline(never) @_silgen_name("counted_observe_latency")
-    static func observe(_ input: Input) -> Int {
+    static func observe(_ input: Input, _ count: Int) -> Int {
         var latency = PeakEWMA(now: 0)
         for turn in 1...count { latency.observe(nanoseconds: 900_000 &- Int64(turn), now: Int64(turn) &* 1000) }
         return Int(latency.nanoseconds)
     }
 
     @inline(never) @_silgen_name("counted_record")
-    static func record(_ input: Input) -> Int {
+    static func record(_ input: Input, _ count: Int) -> Int {
         let key = ResponseKey(status: 200)
         for turn in 0..<count {
             input.edge.record(
@@ -117,7 +116,7 @@ enum Steps {
     }
 
     @inline(never) @_silgen_name("counted_access_log_line")
-    static func logLine(_ input: Input) -> Int {
+    static func logLine(_ input: Input, _ count: Int) -> Int {
         var lines: [UInt8] = []
         for _ in 0..<count {
             lines.removeAll(keepingCapacity: true)
