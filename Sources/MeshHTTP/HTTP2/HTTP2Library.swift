@@ -252,7 +252,7 @@ enum HTTP2Library {
     }
 
     private static func headersCame(_ stream: HTTP2Stream, _ session: HTTP2Session) {
-        guard let block = stream.incoming, !stream.isClosed else { return }
+        guard let block = stream.incoming, !stream.isClosed, !stream.isReset else { return }
         stream.incoming = nil
         if stream.isHeadTooLarge, session.role == .client || stream.hasReceivedHead {
             stream.reset(.enhanceYourCalm)
@@ -275,7 +275,7 @@ enum HTTP2Library {
     }
 
     private static func remoteEnded(_ stream: HTTP2Stream) {
-        guard !stream.isRemoteEnded, !stream.isClosed else { return }
+        guard !stream.isRemoteEnded, !stream.isClosed, !stream.isReset else { return }
         stream.isRemoteEnded = true
         stream.delegate?.receivedEnd(on: stream)
     }

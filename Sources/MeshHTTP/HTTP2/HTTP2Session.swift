@@ -55,6 +55,8 @@ package final class HTTP2Session {
     package private(set) var isDraining = false
     /// The peer is about to stop, and has said so before it counts what it still serves (RFC 9113 §6.8).
     package private(set) var isPeerLeaving = false
+    /// The peer has seen that this side is shutting down: all that it sent before is here.
+    package private(set) var isShutdownKnown = false
 
     var delegate: (any HTTP2SessionDelegate)?
     private(set) var library: OpaquePointer?
@@ -278,7 +280,7 @@ package final class HTTP2Session {
         guard !stream.isClosed else { return }
         letGo(stream.unconsumedBytes)
         stream.unconsumedBytes = 0
-        if role == .client || cause == .finished || stream.isAnswered || isOld(stream) { idleFrames.refund(1) }
+        if role == .client || cause == .finished || stream.isHeadSent || isOld(stream) { idleFrames.refund(1) }
         stream.becomeClosed()
         remove(stream)
         endedStreams.append((stream, cause))
@@ -522,6 +524,7 @@ package final class HTTP2Session {
     /// From the library. A server that is shutting down knows now that the client has seen the notice.
     func pingAnswered() {
         if role == .server, drainTimer != nil, let library {
+            isShutdownKnown = true
             let last = nghttp2_session_get_last_proc_stream_id(library)
             nghttp2_submit_goaway(library, 0, last, HTTP2ErrorCode.noError.rawValue, nil, 0)
             markDirty()

@@ -62,7 +62,8 @@ package final class HTTP2Stream {
     var incoming: HTTP2Headers?
     var hasReceivedHead = false
     let openedAt: MonotonicTime
-    private(set) var isAnswered = false
+    /// This side has reset it: nothing of it is told any more but its end.
+    private(set) var isReset = false
     /// What had left when it was last looked at, and since when there was more to send and nothing left.
     private var stalledAtBytes = 0
     private var stalledSince: MonotonicTime?
@@ -96,7 +97,6 @@ package final class HTTP2Stream {
         sentBlocks.append(headers)
         isLocalEnded = endOfStream
         hasBody = !endOfStream
-        isAnswered = true
         session.submitResponse(self, headers, hasBody: hasBody)
     }
 
@@ -141,6 +141,7 @@ package final class HTTP2Stream {
         guard !isClosed else { return }
         outgoing.clear()
         isLocalEnded = true
+        isReset = true
         session.submitReset(self, code)
     }
 

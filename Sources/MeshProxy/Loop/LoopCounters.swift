@@ -68,7 +68,10 @@ package struct LoopCounters: Sendable, Equatable {
             ("http2_connections", "HTTP/2 connections from clients", http2Connections),
             ("http2_violations", "HTTP/2 connections ended because the peer broke the protocol", http2Violations),
             ("http2_floods", "HTTP/2 connections ended because of a flood of control frames", http2Floods),
-            ("http2_streams_stalled", "HTTP/2 streams ended because their reader took nothing for too long", http2Stalled),
+            (
+                "http2_streams_stalled", "HTTP/2 streams ended because their reader took nothing for too long",
+                http2Stalled
+            ),
             ("withdrawals", "sidecars of endpoints that said they are about to stop", withdrawals),
             ("not_redirected", "connections to the sidecar's own ports, refused", notRedirected),
             ("loops_refused", "connections that led back to the sidecar, refused", loopsRefused),

@@ -44,6 +44,10 @@ enum ProxyLimits {
     static let http2GraceMilliseconds = 3_600_000
     /// After a second connection could not be made, those who wait for the first try no other for so long.
     static let http2ConnectPauseMilliseconds: Int64 = 1_000
+    /// Frames that carry nothing are permitted this many times as often on a connection that a sidecar makes for its clients.
+    static let clientsOfSidecar = 10
+    /// How long a drain waits for a caller of HTTP/2 to see it.
+    static let leaveMilliseconds: Int64 = 1_000
     /// Whether a caller's machine is still there is asked after this much silence, and this long nothing may be heard of it.
     static let callerSilenceSeconds = 60
     static let callerLossMilliseconds = 300_000

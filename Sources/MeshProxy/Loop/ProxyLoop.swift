@@ -255,9 +255,12 @@ final class ProxyLoop: TimerTarget {
         for member in Array(members) { member.drainStarted() }
     }
 
-    /// Requests under way and byte connections that are open.
+    /// Requests under way, byte connections that are open, and callers of HTTP/2 that do not know yet that it is time to go.
     var inFlight: Int {
-        requestsInFlight + members.reduce(0) { $0 + (($1 as? ByteRelay)?.isInFlight == true ? 1 : 0) }
+        requestsInFlight
+            + members.count { member in
+                (member as? ByteRelay)?.isInFlight == true || (member as? HTTP2Relay)?.isTakingLeave == true
+            }
     }
 
     func startDrain(deadlineMilliseconds: Int, completion: @escaping @Sendable (Int) -> Void) {

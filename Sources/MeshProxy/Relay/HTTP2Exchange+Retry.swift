@@ -52,6 +52,11 @@ extension HTTP2Exchange {
         if !isSilent, error == .upstreamReset { upstream.failedInTransport() }
         if mayRetry(isUnprocessed: isUnprocessed || isListed(error), isSilent: isSilent) {
             retry(after: upstream, isSilent: isSilent)
+        } else if isUnprocessed, error == .upstreamReset, relay.direction == .inbound {
+            // Not an answer with a reason: the caller's sidecar is to know that it may go elsewhere.
+            self.error = error
+            downstream.reset(.refusedStream)
+            answered()
         } else {
             answer(error)
         }

@@ -3,6 +3,7 @@ import MeshAddress
 import MeshCore
 import MeshHTTP
 import MeshIO
+import MeshTelemetry
 
 /// A client's HTTP/2 connection: each of its streams is a request with a way of its own.
 final class HTTP2Relay: HTTP2SessionDelegate, LoopMember {
@@ -12,6 +13,8 @@ final class HTTP2Relay: HTTP2SessionDelegate, LoopMember {
     private(set) var target: RouteTarget
     let caller: Caller
     private var session: HTTP2Session!
+    /// Until then the client is waited for to see that nothing more is taken; what it sent before may be on its way.
+    private var leaveDeadline = Int64.min
     var memberIndex = -1
 
     /// Takes over a connection whose first unread bytes are HTTP/2's preface, and reads those. Answers how many it took.
@@ -24,6 +27,11 @@ final class HTTP2Relay: HTTP2SessionDelegate, LoopMember {
         loop.counters.http2Connections &+= 1
         var limits = ProxyLimits.http2Downstream
         limits.stallTimeoutMilliseconds = loop.configuration.deadlines.byteIdleMilliseconds
+        if direction == .inbound, caller.labels.identity != nil {
+            // A sidecar brings what many clients do, and has judged each of them.
+            limits.idleFrameBurst *= ProxyLimits.clientsOfSidecar
+            limits.idleFramesPerSecond *= ProxyLimits.clientsOfSidecar
+        }
         let session = HTTP2Session(over: downstream, role: .server, limits: limits, delegate: relay)
         relay.session = session
         if direction == .inbound {
@@ -77,9 +85,13 @@ final class HTTP2Relay: HTTP2SessionDelegate, LoopMember {
         loop.remove(self)
     }
 
+    /// Requests may still come that were sent before the client knew better.
+    var isTakingLeave: Bool { leaveDeadline > loop.now && !session.isShutdownKnown }
+
     /// A GOAWAY tells the caller to send its next requests elsewhere; those that were on their way are still served.
     func drainStarted() {
         guard direction == .inbound else { return }
+        leaveDeadline = loop.now &+ ProxyLimits.leaveMilliseconds &* 1_000_000
         session.shutdown(graceMilliseconds: ProxyLimits.http2GraceMilliseconds)
     }
 }

@@ -59,7 +59,8 @@ struct HTTP2ResponseHead {
             switch name.count {
             case 7 where name.equals(":status"): status = headers.value(at: index).decimal ?? 0
             case 11 where name.equals("grpc-status"):
-                grpcStatus = headers.value(at: index).decimal.flatMap { UInt8(exactly: $0) } ?? GRPCStatus.Code.unknown.rawValue
+                grpcStatus =
+                    headers.value(at: index).decimal.flatMap { UInt8(exactly: $0) } ?? GRPCStatus.Code.unknown.rawValue
             case 11 where name.equals("apus-reason"): apusReason = index
             case 22 where name.equals("grpc-retry-pushback-ms"):
                 retryPushbackMilliseconds = headers.value(at: index).decimal ?? -1

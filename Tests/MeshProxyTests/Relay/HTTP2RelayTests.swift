@@ -1,7 +1,7 @@
+import Glibc
 import MeshAddress
 import MeshCore
 import MeshProxy
-import MeshTelemetry
 import Synchronization
 import Testing
 
@@ -21,7 +21,8 @@ import Testing
             let mesh = try TestMesh.http2(server, isMeshed: isMeshed)
             let client = try mesh.http2Client()
             let stream = try client.open(
-                HTTP2Peer.request("POST", "/a?b", HTTP2Peer.grpc + [("x-one", "1"), ("x-one", "2"), ("key-bin", "AA")]),
+                HTTP2Peer.request(
+                    "POST", "/a?b", HTTP2Peer.grpc + [("x-one", "1"), ("x-one", "2"), ("key-bin", "AA")]),
                 body: "message", ends: false)
             try client.send(head: [("x-sum", "7")], on: stream, ends: true)
             let answer = try client.response(stream)
@@ -108,22 +109,27 @@ import Testing
                 try mesh.becomesQuiet()
             }
             try eventually("both were given up") { resets.withLock { $0 } == [8, 8] }
-            let counts = TestMesh.metrics(of: mesh.outbound).series(reason: .clientGone)
-            #expect(counts.map(\.key.grpcStatus) == [1, 1] || counts.map(\.count).reduce(0, +) == 2)
+            #expect(
+                TestMesh.requests(of: mesh.outbound, "apus_reason=\"client_gone\"", "grpc_response_status=\"1\"") == 2)
         }
     }
 
     @Test(arguments: [false, true])
     func aServersResetReachesTheClientWithItsCode(_ isMeshed: Bool) async throws {
         try await onOwnThread {
+            let isSeen = Atomic<Bool>(false)
             let server = try TestServer.http2 { peer, stream in
                 try peer.send(head: [(":status", "200")], on: stream)
                 try peer.send(.data, stream: stream, [1, 2, 3])
+                while !isSeen.load(ordering: .relaxed) { usleep(1_000) }
                 try peer.reset(stream, 11)
             }
             let mesh = try TestMesh.http2(server, isMeshed: isMeshed)
             let client = try mesh.http2Client()
-            let answer = try client.exchange()
+            let stream = try client.open()
+            try client.read { client.received[stream]?.bodyBytes == 3 }
+            isSeen.store(true, ordering: .relaxed)
+            let answer = try client.response(stream)
             #expect(answer.status == 200 && !answer.hasEnded && answer.resetCode == 11)
             try mesh.becomesQuiet()
         }
@@ -132,17 +138,24 @@ import Testing
     @Test(arguments: [false, true])
     func anAnswerThatBreaksOffIsNeverTakenForAWholeOne(_ isMeshed: Bool) async throws {
         try await onOwnThread {
+            let isSeen = Atomic<Bool>(false)
             let server = try TestServer.http2 { peer, stream in
                 try peer.send(head: [(":status", "200"), ("content-type", "application/grpc")], on: stream)
                 try peer.send(.data, stream: stream, [0, 0, 0, 0, 0])
-                usleep(20_000)
+                while !isSeen.exchange(false, ordering: .relaxed) { usleep(1_000) }
                 peer.socket.reset()
             }
             let mesh = try TestMesh.http2(server, isMeshed: isMeshed)
             let client = try mesh.http2Client()
-            let call = try client.call()
-            #expect(call.grpcStatus == "14" && call.reason == "upstream_truncated" && call.bodyBytes == 5)
-            let plain = try client.exchange()
+            func breakOff(_ fields: [HTTP2Peer.Field]) throws -> HTTP2Peer.Received {
+                let stream = try client.open(HTTP2Peer.request("POST", "/", fields))
+                try client.read { client.received[stream]?.bodyBytes == 5 }
+                isSeen.store(true, ordering: .relaxed)
+                return try client.response(stream)
+            }
+            let call = try breakOff(HTTP2Peer.grpc)
+            #expect(call.grpcStatus == "14" && call.reason == "upstream_truncated")
+            let plain = try breakOff([])
             #expect(plain.status == 200 && !plain.hasEnded && plain.resetCode == 2)
             try mesh.becomesQuiet()
         }
@@ -167,10 +180,10 @@ import Testing
 
     @Test func whatTheClientSpeaksCountsAndNotWhatIsDeclared() async throws {
         try await onOwnThread {
-            let old = try TestServer.http()
-            #expect(try TestMesh.http2(old).get().text == "hello")
+            #expect(try TestMesh.http2(TestServer.http()).get().text == "hello")
             let new = try TestServer.calls()
             let mesh = try TestMesh(new, declared: .http1)
+            mesh.keep(new)
             #expect(try mesh.http2Client().call().text == "answer")
         }
     }
@@ -189,13 +202,15 @@ import Testing
             }
             let long = String(repeating: "x", count: 101)
             expect(
-                try client.exchange(HTTP2Peer.request("POST", "/", kind + [("content-length", "101")]), body: long), 413, 8,
+                try client.exchange(HTTP2Peer.request("POST", "/", kind + [("content-length", "101")]), body: long),
+                413, 8,
                 "request_body_too_large")
             let open = try client.open(HTTP2Peer.request("POST", "/", kind), body: long, ends: false)
             expect(try client.response(open), 413, 8, "request_body_too_large")
             // No frame is longer than 16 KiB, so the block goes in five.
             let large = HTTP2Peer.block(
-                HTTP2Peer.request("POST", "/", kind + (0..<14).map { ("x-\($0)", String(repeating: "y", count: 5000)) }))
+                HTTP2Peer.request("POST", "/", kind + (0..<14).map { ("x-\($0)", String(repeating: "y", count: 5000)) })
+            )
             let stream = try client.open(HTTP2Peer.request("GET", "/"))
             _ = try client.response(stream)
             let next = stream + 2
@@ -212,6 +227,22 @@ import Testing
         }
     }
 
+    @Test func aCallerThatPolicyDeniesIsToldWhy() async throws {
+        try await onOwnThread {
+            let mesh = try TestMesh.http2(TestServer.calls())
+            let client = try HTTP2Peer(client: TestSocket.connected(to: mesh.sidecars[0]))
+            let call = try client.call()
+            #expect(call.grpcStatus == "7" && call.reason == "mtls_required")
+            let other = try HTTP2Peer(client: TestSocket.connected(to: mesh.sidecars[0]))
+            let plain = try other.exchange()
+            #expect(plain.status == 403 && plain.reason == "mtls_required" && plain.text.hasPrefix("apus: "))
+            try client.readToEnd()
+            #expect(client.goAways.last?.code == 0)
+            #expect(mesh.inboundReport.counters.plaintextRefused == 2)
+            try eventually("nothing of it is left") { mesh.inboundReport.connections == 0 }
+        }
+    }
+
     @Test func aTunnelThroughHTTP2IsRefused() async throws {
         try await onOwnThread {
             let mesh = try TestMesh.http2(TestServer.calls())
@@ -221,10 +252,11 @@ import Testing
         }
     }
 
-    @Test(arguments: [
-        [("X-Upper", "a")], [("connection", "close")], [("transfer-encoding", "chunked")], [("bad name", "a")],
-        [("x", "a\u{0}b")], [("te", "gzip")], [(":path", "/again")],
-    ] as [[(String, String)]])
+    @Test(
+        arguments: [
+            [("X-Upper", "a")], [("connection", "close")], [("transfer-encoding", "chunked")], [("bad name", "a")],
+            [("x", "a\u{0}b")], [("te", "gzip")], [(":path", "/again")],
+        ] as [[(String, String)]])
     func aRequestThatBreaksTheRulesOfHTTPIsResetAlone(_ fields: [(String, String)]) async throws {
         try await onOwnThread {
             let mesh = try TestMesh.http2(TestServer.calls())
@@ -282,14 +314,11 @@ import Testing
             }
             try mesh.becomesQuiet()
             for plane in [mesh.outbound, mesh.inbound] {
-                let page = TestMesh.page(of: plane)
                 for status in [7, 5, 0] {
-                    #expect(
-                        page.contains { line in
-                            line.hasPrefix("istio_requests_total{") && line.contains("request_protocol=\"grpc\"")
-                                && line.contains("response_code=\"200\"")
-                                && line.contains("grpc_response_status=\"\(status)\"") && line.hasSuffix(" 1")
-                        }, "status \(status)")
+                    let count = TestMesh.requests(
+                        of: plane, "request_protocol=\"grpc\"", "response_code=\"200\"",
+                        "grpc_response_status=\"\(status)\"")
+                    #expect(count == 1, "status \(status)")
                 }
             }
         }

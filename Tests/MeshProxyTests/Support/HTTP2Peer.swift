@@ -2,6 +2,7 @@ import CApus
 import MeshAddress
 import MeshCore
 import MeshProxy
+import MeshTelemetry
 
 /// An HTTP/2 client or server of a test, frame by frame and blocking, so that it can do what no library would.
 ///
@@ -62,6 +63,8 @@ final class HTTP2Peer {
     private var connectionWindow = 65_535
     private var initialStreamWindow = 65_535
     private var streamWindows: [UInt32: Int] = [:]
+    private var sentBytes: [UInt32: Int] = [:]
+    private var hasStoodStill = false
     private var inflater: OpaquePointer?
 
     /// A client; its preface and SETTINGS are sent at once.
@@ -197,6 +200,35 @@ final class HTTP2Peer {
         }
     }
 
+    /// Sends as much of an endless body as the windows permit now. The connection's is waited for a little, until it has once
+    /// not come.
+    func sendAvailable(_ stream: UInt32) throws {
+        while true {
+            while connectionWindow <= 0, !hasStoodStill {
+                if try socket.waitForInput(milliseconds: 300) { try read() } else { hasStoodStill = true }
+            }
+            let window = min(connectionWindow, streamWindows[stream] ?? initialStreamWindow)
+            guard window > 0 else { return }
+            let size = min(window, 16_384)
+            connectionWindow -= size
+            streamWindows[stream, default: initialStreamWindow] -= size
+            sentBytes[stream, default: 0] += size
+            try send(.data, stream: stream, [UInt8](repeating: 7, count: size))
+        }
+    }
+
+    /// The same until no more window is given for a while; answers how much was sent.
+    func sendUntilStandstill(_ stream: UInt32) throws -> Int {
+        repeat {
+            try sendAvailable(stream)
+            while try socket.waitForInput(milliseconds: 300) {
+                guard try read() != nil else { break }
+                if min(connectionWindow, streamWindows[stream] ?? initialStreamWindow) > 0 { break }
+            }
+        } while min(connectionWindow, streamWindows[stream] ?? initialStreamWindow) > 0
+        return sentBytes[stream] ?? 0
+    }
+
     // MARK: - Reading
 
     /// The next frame, taken into account; nil at the end of the connection.
@@ -283,6 +315,10 @@ final class HTTP2Peer {
         return fields
     }
 
+    func readToEnd() throws {
+        while try read() != nil {}
+    }
+
     func read(until condition: () -> Bool) throws {
         while !condition() {
             guard try read() != nil else {
@@ -296,6 +332,10 @@ final class HTTP2Peer {
         try read { received[stream]?.isOver ?? false }
         return received[stream] ?? Received()
     }
+
+    func hasEndedAll(_ streams: [UInt32]) -> Bool { streams.allSatisfy { received[$0]?.isOver ?? true } }
+
+    func forget(_ stream: UInt32) { received[stream] = nil }
 
     /// A request and its answer.
     func exchange(_ fields: [Field] = HTTP2Peer.request(), body: String = "") throws -> Received {
@@ -312,6 +352,14 @@ final class HTTP2Peer {
             guard try read() != nil else { return nil }
         }
         return heads.removeFirst()
+    }
+
+    /// A stream that was opened already; nil when nothing more has come yet.
+    func pendingRequest() throws -> UInt32? {
+        while heads.isEmpty, try socket.waitForInput(milliseconds: 1) {
+            guard try read() != nil else { return nil }
+        }
+        return heads.isEmpty ? nil : heads.removeFirst()
     }
 
     /// The next request when all of it is there.
@@ -354,8 +402,24 @@ extension TestMesh {
     }
 
     /// One endpoint that is declared to speak HTTP/2, behind a sidecar or not.
-    static func http2(_ server: TestServer, isMeshed: Bool = true) throws -> TestMesh {
-        try TestMesh([.init(server: server.address, isMeshed: isMeshed)], declared: .grpc)
+    static func http2(
+        _ server: TestServer, isMeshed: Bool = true, adjust: (inout Service) -> Void = { _ in },
+        configure: (inout DataPlane.Configuration) -> Void = { _ in }
+    ) throws -> TestMesh {
+        let mesh = try TestMesh(
+            [.init(server: server.address, isMeshed: isMeshed)], declared: .grpc, adjust: adjust, configure: configure)
+        mesh.keep(server)
+        return mesh
+    }
+
+    /// Requests that were counted under all of these labels, such as `response_code="200"`.
+    static func requests(of plane: DataPlane, _ labels: String...) -> Int {
+        var text = PrometheusText()
+        metrics(of: plane).write(into: &text)
+        return String(decoding: text.bytes, as: UTF8.self).split(separator: "\n").reduce(0) { sum, line in
+            guard line.hasPrefix("istio_requests_total{"), labels.allSatisfy({ line.contains($0) }) else { return sum }
+            return sum + (line.split(separator: " ").last.flatMap { Int($0) } ?? 0)
+        }
     }
 
     /// Waits until nothing is under way any more, and no endpoint is thought to have anything.

@@ -28,6 +28,11 @@ final class TestMesh: Sendable {
     /// Where each endpoint's sidecar listens.
     let sidecars: [SocketAddress]
 
+    /// Servers that live as long as the mesh.
+    private let kept = Mutex<[TestServer]>([])
+
+    func keep(_ servers: TestServer...) { kept.withLock { $0 += servers } }
+
     /// The address that the application's connections go to.
     var entrance: SocketAddress { outbound.outboundAddresses[0] }
 
