@@ -104,7 +104,7 @@ struct APIResponder: HTTPResponder {
         case .formerOpenAPI:
             return Response(
                 status: .ok,
-                headers: [.contentType: "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"],
+                headers: [.contentType: "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"],
                 body: ResponseBody(byteBuffer: ByteBuffer(bytes: discovery.formerOpenAPI)))
         case .openAPIDocument(let group, let version):
             document = discovery.openAPIDocument(group: group, version: version)

@@ -67,6 +67,6 @@ struct TestNamespace {
             try await Task.sleep(for: .milliseconds(50))
         }
         let text = (try? String(contentsOfFile: log, encoding: .utf8)) ?? ""
-        return (process.terminationStatus == 0 && text.contains("passed") && !text.contains("0 tests"), text)
+        return (process.terminationStatus == 0 && text.contains("passed") && !text.contains(" 0 tests"), text)
     }
 }
