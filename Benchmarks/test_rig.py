@@ -106,6 +106,22 @@ class Rows(unittest.TestCase):
             self.assertLess(measure.estimate(chosen, rounds, seconds), 120, only)
 
 
+class Starved(unittest.TestCase):
+    def test_a_round_that_hardly_ran_is_no_figure(self):
+        by_name = {row.name: row for group in rows.groups() for row in group.rows}
+
+        def reason(name, **result):
+            row = by_name[name]
+            return measure.starved(row, {"seconds": 2.0, **row.settings}, {"completed": 0, "total": 0, "bytes": 0, **result})
+
+        self.assertIn("4 requests", reason("http1-small", total=4))
+        self.assertIsNone(reason("http1-small", total=40_000))
+        self.assertIn("150 of 200", reason("http1-rate-100", completed=150, total=200))
+        self.assertIsNone(reason("http1-rate-100", completed=199, total=200))
+        self.assertIn("MB", reason("tcp-bulk", bytes=1_000_000))
+        self.assertIsNone(reason("tcp-bulk", bytes=5_000_000_000))
+
+
 class Instructions(unittest.TestCase):
     def test_only_what_has_grown_by_more_than_the_tolerance_is_slower(self):
         counts = {"same": 1000, "within": 1049, "slower": 1051, "faster": 500, "new": 7}

@@ -148,6 +148,8 @@ class Bench:
             stolenShare=(withheld_after - withheld) / passed)
         if result["errors"]:
             found["firstError"] = result["firstError"]
+        elif reason := starved(row, settings, result):
+            found.update(errors=1, firstError=reason)
         if cell.proxy != "direct":
             found["residentMebibytes"] = resident
             found["cpuMicrosecondsPerRequest"] = spent / result["total"] * 1e6 if result["total"] else None
@@ -159,6 +161,20 @@ class Bench:
             found.update(latencies=result["latencies"], late=result["late"], p50Microseconds=result["p50"],
                          p90Microseconds=result["p90"], p99Microseconds=result["p99"])
         return found
+
+
+def starved(row, settings, result):
+    """Why a round says nothing, or None: other programs left the machine so little that what was measured is mostly its beginning and end."""
+    if row.kind == "latency":
+        wanted = settings["rate"] * settings["seconds"]
+        if result["completed"] < 0.9 * wanted:
+            return f"the machine was too busy: {result['completed']} of {wanted:.0f} requests came back in time"
+    elif row.tool == "tcp" and row.kind == "gigabyte":
+        if result["bytes"] < 50e6 * settings["seconds"]:
+            return f"the machine was too busy: {result['bytes'] / 1e6:.0f} MB in {settings['seconds']:.1f} s"
+    elif result["total"] < 100 * settings["seconds"]:
+        return f"the machine was too busy: {result['total']} requests in {settings['seconds']:.1f} s"
+    return None
 
 
 def tell(found):
