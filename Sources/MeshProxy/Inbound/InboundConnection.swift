@@ -64,7 +64,7 @@ final class InboundConnection: ByteRelayOwner, TimerTarget, LoopMember {
             case .notTLS:
                 authorize(.plaintext)
             }
-            return 0
+            return detectNow(bytes)
         case .preface(let identity):
             return readPreface(bytes, identity)
         case .detecting(let caller):
@@ -130,6 +130,7 @@ final class InboundConnection: ByteRelayOwner, TimerTarget, LoopMember {
                 relay(caller, .opaque)
             case .tls, .opaque, .undecided:
                 look(caller, hasBegun: bytes.count > length)
+                return length + detectNow(UnsafeRawBufferPointer(rebasing: bytes[length...]))
             }
             return length
         }
@@ -174,6 +175,12 @@ final class InboundConnection: ByteRelayOwner, TimerTarget, LoopMember {
             ByteRelay.startUndecided(
                 loop: loop, downstream: connection, target: target, direction: .inbound, caller: caller, owner: self)
         }
+    }
+
+    /// A caller's end that comes with its first bytes must not find them unread: they would pass as bytes, whatever they are.
+    private func detectNow(_ bytes: UnsafeRawBufferPointer) -> Int {
+        guard case .detecting(let caller) = phase, !bytes.isEmpty else { return 0 }
+        return detect(bytes, caller)
     }
 
     private func detect(_ bytes: UnsafeRawBufferPointer, _ caller: Caller) -> Int {

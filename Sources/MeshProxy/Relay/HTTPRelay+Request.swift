@@ -86,10 +86,12 @@ extension HTTPRelay {
         writeHead(head, bytes)
         var taken = head.length
         var body = UnsafeRawBufferPointer(start: nil, count: 0)
+        var isAllThere = true
         if !requestBody.isDone, bytes.count > taken {
             // No more than can be kept until there is a connection; the rest is offered again.
             let end = min(bytes.count, taken &+ ProxyLimits.replayBytes)
-            if end < bytes.count { downstream.deliverRetained() }
+            isAllThere = end == bytes.count
+            if !isAllThere { downstream.deliverRetained() }
             let rest = UnsafeRawBufferPointer(rebasing: bytes[taken..<end])
             guard let count = scanRequestBody(rest) else { return bytes.count }
             body = UnsafeRawBufferPointer(rebasing: rest[..<count])
@@ -105,6 +107,11 @@ extension HTTPRelay {
         phase = .waiting
         loop.requestsInFlight &+= 1
         startTry(newBody: body)
+        if downstreamEnded, !requestBody.isDone, isAllThere, phase == .waiting || phase == .exchanging {
+            // Its client had finished before the request's turn came.
+            requestEnded()
+            return bytes.count
+        }
         return taken
     }
 

@@ -285,7 +285,8 @@ final class Simulation {
             fail("\(apus_sim_descriptors()) descriptors are open at the end, 4 should be")
         }
         let seconds = Int((lastAnswerAt - startedAt) / Simulation.second)
-        let permitted = requests / 5 + 3 * (seconds + 10)
+        // The service's budget and that of the application behind the inbound listener.
+        let permitted = requests / 5 + 2 * RetryBudget.retriesPerSecond * (seconds + RetryBudget.windowSeconds)
         if !hasRemoval, report.counters.retries > permitted {
             fail("\(report.counters.retries) retries of \(requests) requests")
         }
