@@ -21,7 +21,7 @@ enum RequestFramingProperty: FuzzProperty {
         try require(head.keepAlive == reference.keepsAlive, "keeps alive \(head.keepAlive)")
         try require(head.version == reference.version, "version \(head.version)")
         if let authority = head.authority {
-            try require(authority.upperBound <= head.length && !authority.isEmpty, "authority \(authority)")
+            try require(authority.upperBound <= head.length, "authority \(authority)")
         }
         try checkCopy(head, input, reference)
         try BodyFramingProperty.check(input.part(head.length, input.count), head.framing)
