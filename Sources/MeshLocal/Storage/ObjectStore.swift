@@ -234,7 +234,7 @@ package final class ObjectStore: Sendable {
             state.nextWatcher += 1
             state.watchers[Self.everything, default: [:]][id] = watcher
             state.watcherCount += 1
-            continuation.onTermination = { [weak self] _ in self?.endWatch(Self.everything, id) }
+            continuation.onTermination = { [weak self] _ in self?.watchEnded(Self.everything, id) }
             return state.index.all
         }
         return StoreWatch(
@@ -266,15 +266,19 @@ package final class ObjectStore: Sendable {
             state.nextWatcher += 1
             state.watchers[resource, default: [:]][id] = watcher
             state.watcherCount += 1
-            continuation.onTermination = { [weak self] _ in self?.endWatch(resource, id) }
+            continuation.onTermination = { [weak self] _ in self?.watchEnded(resource, id) }
             return (state.windows[resource]?.events(after: version) ?? []).compactMap(watcher.view)
         }
         return StoreWatch(backlog: backlog, live: stream, end: { continuation.finish() })
     }
 
-    private func endWatch(_ resource: String, _ id: UInt64) {
-        state.withLock { state in
-            if state.watchers[resource]?.removeValue(forKey: id) != nil { state.watcherCount -= 1 }
+    /// Forgets the watcher, but not at once: a task that is being cancelled calls this with the runtime's lock of its own state held, and whoever
+    /// delivers to it has the lock of this storage and needs that one.
+    private func watchEnded(_ resource: String, _ id: UInt64) {
+        committer.async { [weak self] in
+            self?.state.withLock { state in
+                if state.watchers[resource]?.removeValue(forKey: id) != nil { state.watcherCount -= 1 }
+            }
         }
     }
 

@@ -134,6 +134,37 @@ import Testing
         }
     }
 
+    /// A reader is cancelled while a write is on its way to it, again and again: the runtime then has the reader's lock and asks for the
+    /// storage's, and the writer has the storage's and asks for the reader's.
+    @Test(.timeLimit(.minutes(1))) func watchesThatAreCancelledDuringWritesHoldNobodyUp() async throws {
+        try await APIFixture.run { fixture in
+            let start = try await fixture.api.list(.configMap, namespace: nil, labelSelector: nil, fieldSelector: nil)
+            _ = try await fixture.api.create(.configMap, .configMap("busy"))
+            for round in 0..<300 {
+                let readers = (0..<8).map { _ in
+                    Task {
+                        let watch = fixture.api.watch(
+                            .configMap, namespace: "default", labelSelector: nil, fieldSelector: nil,
+                            resourceVersion: start.resourceVersion)
+                        for try await _ in watch {}
+                    }
+                }
+                let writer = Task {
+                    for step in 0..<4 {
+                        _ = try await fixture.api.patch(
+                            .configMap, namespace: "default", name: "busy", subresource: nil,
+                            .merge(["data": ["n": .string("\(round) \(step)")]]))
+                    }
+                }
+                await Task.yield()
+                for reader in readers { reader.cancel() }
+                try await writer.value
+                for reader in readers { _ = await reader.result }
+            }
+            try await fixture.eventually("the watchers are gone") { fixture.api.store.statistics.watchers == 0 }
+        }
+    }
+
     @Test func aWatchWhoseClientIsGoneIsClosed() async throws {
         try await APIFixture.run { fixture in
             let start = try await fixture.client.list(
