@@ -48,22 +48,26 @@ def calibrate(cores, samples=5):
 
 
 def core_seconds(core):
-    """Seconds that a core has been busy, and that the hypervisor withheld."""
+    """Seconds that a core has been busy, that the hypervisor withheld, and that programs had which give way to others."""
     ticks = os.sysconf("SC_CLK_TCK")
     for line in pathlib.Path("/proc/stat").read_text().splitlines():
         fields = line.split()
         if fields[0] == f"cpu{core}":
             user, nice, system, _, _, interrupt, soft, steal = map(int, fields[1:9])
-            return (user + nice + system + interrupt + soft) / ticks, steal / ticks
-    return 0.0, 0.0
+            return (user + nice + system + interrupt + soft) / ticks, steal / ticks, nice / ticks
+    return 0.0, 0.0, 0.0
 
 
 def wait_for_quiet(cores, seconds, share=0.25):
     """Waits until other programs leave the cores alone, `seconds` at most; answers how long it took."""
+    def taken(core):
+        busy, _, niced = core_seconds(core)
+        return busy - niced
+
     start = time.monotonic()
     while time.monotonic() - start < seconds:
-        before = [core_seconds(core)[0] for core in cores]
+        before = [taken(core) for core in cores]
         time.sleep(0.3)
-        if all(core_seconds(core)[0] - busy < share * 0.3 for core, busy in zip(cores, before)):
+        if all(taken(core) - busy < share * 0.3 for core, busy in zip(cores, before)):
             break
     return time.monotonic() - start

@@ -40,9 +40,17 @@ def choose_congestion_control():
             continue
 
 
-def come_first():
-    """Whatever else the machine does comes after this process and those that it starts."""
-    os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+def come_first(*roots):
+    """Whatever else the machine does comes after this process, those that it starts, and the given ones with their threads."""
+    tasks = [0]
+    for root in roots:
+        for process in tree(root):
+            tasks += [int(task.name) for task in pathlib.Path(f"/proc/{process}/task").glob("*")]
+    for task in tasks:
+        try:
+            os.setpriority(os.PRIO_PROCESS, task, PRIORITY)
+        except ProcessLookupError:
+            continue
 
 
 def _prepare():
