@@ -127,7 +127,9 @@ import Testing
         _ = apply(
             try Self.service(), try Self.pod("web-a", "10.97.0.5"), try Self.pod("web-b", "10.97.0.6"),
             try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a"), Self.endpoint("10.97.0.6", pod: "web-b")))
-        #expect(apply(try Self.pod("web-a", "10.97.0.5", terminating: true)) == ["-endpoint web 10.97.0.5"])
+        #expect(
+            apply(try Self.pod("web-a", "10.97.0.5", terminating: true))
+                == ["workload web-a", "-endpoint web 10.97.0.5"])
         // The slice follows, and says nothing new.
         #expect(
             apply(
@@ -142,7 +144,9 @@ import Testing
         _ = apply(
             try Self.service(), try Self.pod("web-a", "10.97.0.5"),
             try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a")))
-        #expect(apply(try Self.pod("web-a", "10.97.0.5", terminating: true)) == ["endpoint web 10.97.0.5 leaving"])
+        #expect(
+            apply(try Self.pod("web-a", "10.97.0.5", terminating: true))
+                == ["workload web-a", "endpoint web 10.97.0.5 leaving"])
         let leaving = Self.endpoint("10.97.0.5", pod: "web-a", ready: false, terminating: true)
         #expect(apply(try Self.slice(leaving)) == [])
         _ = apply(try Self.pod("web-b", "10.97.0.6"))
@@ -181,7 +185,9 @@ import Testing
             apply(try Self.slice(Self.endpoint("10.97.0.5", pod: "web-a"))) == [
                 "workload web-a", "endpoint web 10.97.0.5",
             ])
-        #expect(apply(try Self.pod("web-a", "10.97.0.5", terminating: true)) == [])
+        #expect(
+            apply(try Self.pod("web-a", "10.97.0.5", terminating: true))
+                == ["workload web-a", "endpoint web 10.97.0.5"])
         #expect(apply(try Self.slice()) == ["workload web-a", "-endpoint web 10.97.0.5"])
     }
 

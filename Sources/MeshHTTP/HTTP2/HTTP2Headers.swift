@@ -6,6 +6,7 @@ internal import CApus
 /// without a copy. Added fields are copied once, unless they are static. A block belongs to one loop. It must not
 /// change after it was given to a stream.
 package final class HTTP2Headers {
+    /// One piece of memory with `references` behind them.
     private var fields: UnsafeMutablePointer<nghttp2_nv>
     /// Two for each field, name and value; nil where the bytes are static or in `pieces`.
     private var references: UnsafeMutablePointer<OpaquePointer?>
@@ -20,8 +21,20 @@ package final class HTTP2Headers {
 
     package init(minimumCapacity: Int = 12) {
         capacity = max(minimumCapacity, 4)
-        fields = .allocate(capacity: capacity)
-        references = .allocate(capacity: capacity * 2)
+        (fields, references) = HTTP2Headers.allocate(capacity)
+    }
+
+    private static func allocate(
+        _ capacity: Int
+    ) -> (UnsafeMutablePointer<nghttp2_nv>, UnsafeMutablePointer<OpaquePointer?>) {
+        let fieldBytes = capacity * MemoryLayout<nghttp2_nv>.stride
+        let memory = UnsafeMutableRawPointer.allocate(
+            byteCount: fieldBytes + 2 * capacity * MemoryLayout<OpaquePointer?>.stride,
+            alignment: MemoryLayout<nghttp2_nv>.alignment)
+        return (
+            memory.bindMemory(to: nghttp2_nv.self, capacity: capacity),
+            (memory + fieldBytes).bindMemory(to: OpaquePointer?.self, capacity: 2 * capacity)
+        )
     }
 
     deinit {
@@ -29,8 +42,7 @@ package final class HTTP2Headers {
             if let reference = references[index] { nghttp2_rcbuf_decref(reference) }
         }
         for piece in pieces { piece.deallocate() }
-        fields.deallocate()
-        references.deallocate()
+        UnsafeMutableRawPointer(fields).deallocate()
     }
 
     // MARK: Building
@@ -121,12 +133,10 @@ package final class HTTP2Headers {
 
     private func grow() {
         let larger = capacity * 2
-        let newFields = UnsafeMutablePointer<nghttp2_nv>.allocate(capacity: larger)
-        let newReferences = UnsafeMutablePointer<OpaquePointer?>.allocate(capacity: larger * 2)
+        let (newFields, newReferences) = HTTP2Headers.allocate(larger)
         newFields.moveInitialize(from: fields, count: count)
         newReferences.moveInitialize(from: references, count: count * 2)
-        fields.deallocate()
-        references.deallocate()
+        UnsafeMutableRawPointer(fields).deallocate()
         fields = newFields
         references = newReferences
         capacity = larger

@@ -93,14 +93,12 @@ enum HTTP2Library {
             }
             return HTTP2Library.headersBegan(library, frame.pointee, session)
         }
-        nghttp2_session_callbacks_set_on_header_callback2(callbacks) { library, frame, name, value, flags, user in
-            guard let library, let frame, let name, let value, let session = HTTP2Library.session(user) else {
-                return HTTP2Library.failSession
+        nghttp2_session_callbacks_set_on_header_callback2(callbacks) { _, _, name, value, flags, user in
+            guard let name, let value, let user else { return HTTP2Library.failSession }
+            // Called for every field: without a reference counted up and down.
+            return Unmanaged<HTTP2Session>.fromOpaque(user)._withUnsafeGuaranteedRef { session in
+                session.headerCame(name, value, flags) ? HTTP2Library.proceed : HTTP2Library.failSession
             }
-            guard let stream = HTTP2Library.stream(library, frame.pointee.hd.stream_id) else {
-                return HTTP2Library.proceed
-            }
-            return HTTP2Library.headerCame(name, value, flags, stream, session)
         }
         // Left to itself the library drops a field that is not valid and passes on the rest (RFC 9113 §8.2.1).
         nghttp2_session_callbacks_set_on_invalid_header_callback2(callbacks) { _, _, _, _, _, _ in
@@ -193,36 +191,16 @@ enum HTTP2Library {
 
     private static func headersBegan(_ library: OpaquePointer, _ frame: nghttp2_frame, _ session: HTTP2Session) -> Int32
     {
-        session.blockBytes = 0
         let id = frame.hd.stream_id
         if session.role == .server, frame.headers.cat == NGHTTP2_HCAT_REQUEST {
             let stream = HTTP2Stream(session: session)
             stream.id = id
-            stream.incoming = HTTP2Headers()
             session.insert(stream)
             nghttp2_session_set_stream_user_data(library, id, Unmanaged.passUnretained(stream).toOpaque())
-        } else if let stream = stream(library, id) {
-            stream.incoming = HTTP2Headers()
+            session.beginBlock(HTTP2Headers())
+        } else {
+            session.beginBlock(stream(library, id) == nil ? nil : HTTP2Headers())
         }
-        return proceed
-    }
-
-    private static func headerCame(
-        _ name: OpaquePointer, _ value: OpaquePointer, _ flags: UInt8, _ stream: HTTP2Stream, _ session: HTTP2Session
-    ) -> Int32 {
-        guard let block = stream.incoming else { return proceed }
-        let limit = session.limits.headerListBytes
-        let size = nghttp2_rcbuf_get_buf(name).len + nghttp2_rcbuf_get_buf(value).len + 32
-        session.blockBytes += size
-        if session.blockBytes > limit * 4 {
-            session.diagnosis = "a header block exceeds \(limit * 4) bytes"
-            return failSession
-        }
-        if session.blockBytes > limit {
-            stream.isHeadTooLarge = true
-            return proceed
-        }
-        block.append(received: name, value, flags: flags)
         return proceed
     }
 
@@ -252,8 +230,8 @@ enum HTTP2Library {
     }
 
     private static func headersCame(_ stream: HTTP2Stream, _ session: HTTP2Session) {
-        guard let block = stream.incoming, !stream.isClosed, !stream.isReset else { return }
-        stream.incoming = nil
+        guard let block = session.endBlock(), !stream.isClosed, !stream.isReset else { return }
+        if session.isBlockTooLarge { stream.isHeadTooLarge = true }
         if stream.isHeadTooLarge, session.role == .client || stream.hasReceivedHead {
             stream.reset(.enhanceYourCalm)
             return

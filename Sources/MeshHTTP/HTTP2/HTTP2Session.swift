@@ -81,8 +81,10 @@ package final class HTTP2Session {
     var windowUpdates: FloodGuard
     /// The library's last complaint, in its words.
     package internal(set) var diagnosis = ""
-    /// Of the header block that is being received.
-    var blockBytes = 0
+    /// The header block that is being received; nil when it is of no stream that is known.
+    private var block: HTTP2Headers?
+    private var blockBytes = 0
+    var isBlockTooLarge: Bool { blockBytes > limits.headerListBytes }
     /// The peer's first SETTINGS have come.
     package private(set) var hasSettings = false
 
@@ -237,6 +239,32 @@ package final class HTTP2Session {
         guard let library else { return }
         nghttp2_session_resume_data(library, stream.id)
         markDirty()
+    }
+
+    // From the library: a header block, field by field.
+
+    func beginBlock(_ headers: HTTP2Headers?) {
+        block = headers
+        blockBytes = 0
+    }
+
+    /// False when the block is so large that the connection must end.
+    @inline(__always)
+    func headerCame(_ name: OpaquePointer, _ value: OpaquePointer, _ flags: UInt8) -> Bool {
+        guard let block else { return true }
+        let limit = limits.headerListBytes
+        blockBytes += nghttp2_rcbuf_get_buf(name).len + nghttp2_rcbuf_get_buf(value).len + 32
+        if blockBytes > limit * 4 {
+            diagnosis = "a header block exceeds \(limit * 4) bytes"
+            return false
+        }
+        if blockBytes <= limit { block.append(received: name, value, flags: flags) }
+        return true
+    }
+
+    func endBlock() -> HTTP2Headers? {
+        defer { block = nil }
+        return block
     }
 
     /// From the library: body bytes for a stream that has a reader.

@@ -58,8 +58,6 @@ package final class HTTP2Stream {
 
     /// In the session's list of open streams.
     var index = 0
-    /// The block that is being received.
-    var incoming: HTTP2Headers?
     var hasReceivedHead = false
     let openedAt: MonotonicTime
     /// This side has reset it: nothing of it is told any more but its end.
@@ -71,8 +69,10 @@ package final class HTTP2Stream {
     var unconsumedBytes = 0
 
     /// The library reads header bytes when the frame is built, so what was given to it lives as long as the stream.
-    private var sentBlocks: [HTTP2Headers] = []
+    private var sentHead: HTTP2Headers?
+    private var sentInformational: [HTTP2Headers] = []
     private var trailers: HTTP2Headers?
+    private var areTrailersSubmitted = false
     private var outgoing = OutgoingBytes()
     private(set) var isLocalEnded = false
     private var isDeferred = false
@@ -94,7 +94,7 @@ package final class HTTP2Stream {
     /// A server's response head, once. With `endOfStream` nothing follows.
     package func respond(_ headers: HTTP2Headers, endOfStream: Bool = false) {
         guard !isClosed, !isLocalEnded, !hasBody else { return }
-        sentBlocks.append(headers)
+        sentHead = headers
         isLocalEnded = endOfStream
         hasBody = !endOfStream
         session.submitResponse(self, headers, hasBody: hasBody)
@@ -103,7 +103,7 @@ package final class HTTP2Stream {
     /// A server's informational head (1xx), before `respond`.
     package func inform(_ headers: HTTP2Headers) {
         guard !isClosed, !isLocalEnded, !hasBody else { return }
-        sentBlocks.append(headers)
+        sentInformational.append(headers)
         session.submitInformational(self, headers)
     }
 
@@ -189,7 +189,7 @@ package final class HTTP2Stream {
     }
 
     func opened(_ headers: HTTP2Headers, endOfStream: Bool) {
-        sentBlocks.append(headers)
+        sentHead = headers
         isLocalEnded = endOfStream
         hasBody = !endOfStream
     }
@@ -214,10 +214,9 @@ package final class HTTP2Stream {
         }
         if outgoing.count == 0 && isLocalEnded {
             flags.pointee |= NGHTTP2_DATA_FLAG_EOF.rawValue
-            if let trailers {
+            if let trailers, !areTrailersSubmitted {
                 flags.pointee |= NGHTTP2_DATA_FLAG_NO_END_STREAM.rawValue
-                sentBlocks.append(trailers)
-                self.trailers = nil
+                areTrailersSubmitted = true
                 if !session.submitTrailers(self, trailers) {
                     return Int(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue)
                 }
@@ -235,12 +234,12 @@ package final class HTTP2Stream {
         isClosed = true
         windowSource = nil
         outgoing.clear()
-        incoming = nil
     }
 
     /// The library is done with them: not before, because it frees a stream's frames after the close callback.
     func releaseBlocks() {
-        sentBlocks.removeAll()
+        sentHead = nil
+        if !sentInformational.isEmpty { sentInformational.removeAll() }
         trailers = nil
     }
 }

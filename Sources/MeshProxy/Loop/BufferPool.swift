@@ -3,8 +3,8 @@ import MeshHTTP
 /// Buffers for requests under way, lent by the loop so that an idle connection owns none.
 struct BufferPool {
     static let size = 8 * 1024
-    /// Spare buffers kept: what sixty-four requests at a time need.
-    private static let spareLimit = 64
+    /// Spare buffers kept, 2 MiB: what so many requests at a time need.
+    private static let spareLimit = 256
 
     private var spare: [UnsafeMutableRawBufferPointer] = []
 

@@ -50,6 +50,8 @@ final class OutboundConnection: ByteRelayOwner, TimerTarget, LoopMember {
                 return
             }
             timer.arm(afterMilliseconds: loop.configuration.deadlines.destinationMilliseconds)
+            // What the client sends meanwhile, its end too, must find somebody who looks at it.
+            connection.pauseReading()
         case .overflow:
             unresolved(.destinationQueueFull)
         }
@@ -59,6 +61,7 @@ final class OutboundConnection: ByteRelayOwner, TimerTarget, LoopMember {
     func resolved(_ target: RouteTarget) {
         guard case .resolving = phase else { return }
         timer.cancel()
+        connection.resumeReading()
         proceed(target)
     }
 
@@ -153,6 +156,7 @@ final class OutboundConnection: ByteRelayOwner, TimerTarget, LoopMember {
         switch phase {
         case .resolving:
             loop.stopWaiting(self)
+            connection.resumeReading()
             unresolved(.destinationTimeout)
         case .detecting(let target):
             if let beginning {

@@ -189,6 +189,32 @@ import Testing
         }
     }
 
+    /// An end that comes while the destination is asked for is the relay's to judge, like one that comes later.
+    @Test(
+        arguments: [nil, ApplicationProtocol.http1],
+        ["GET / HTTP/1.1\r\nHost: catalog\r\n\r\n", "GET / HTTP/1.1\r\nHost:"])
+    func aClientThatFinishesWhileItsDestinationIsAskedFor(declared: ApplicationProtocol?, request: String) async throws
+    {
+        try await onOwnThread {
+            let resolver = Answering()
+            let server = try TestServer.http()
+            let mesh = try TestMesh(
+                [.init(server: server.address)], declared: declared, knowsDestination: false, resolver: resolver)
+            let client = try mesh.client()
+            try client.write(request)
+            client.finishWriting()
+            try eventually("the destination is asked for") {
+                resolver.asked.withLock { $0.contains(TestMesh.serviceAddress) }
+            }
+            mesh.outbound.apply([.destination(TestMesh.serviceAddress, .service(TestMesh.serviceName, port: 80))])
+            if request.hasSuffix("\r\n\r\n") {
+                #expect(try client.readResponse().text == "hello")
+                #expect(mesh.outboundReport.counters.requests == 1)
+            }
+            #expect(client.isEnded())
+        }
+    }
+
     @Test func anUnknownDestinationIsPassedThroughByDefault() async throws {
         try await onOwnThread {
             let server = try TestServer.http()
