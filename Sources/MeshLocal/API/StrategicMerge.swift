@@ -102,14 +102,16 @@ package enum StrategicMerge {
         return .array(result)
     }
 
-    /// The elements that the order names come in that order, after those that it does not name.
+    /// The elements that the order names come in that order; those that it does not name, such as what admission added, stay where they are.
     private static func ordered(_ elements: [JSONValue], by order: [JSONValue], _ name: String) -> [JSONValue] {
         let key = (keys[name] ?? []).first { key in order.contains { $0[key] != nil } }
         func place(_ element: JSONValue) -> Int? {
             order.firstIndex { wanted in key.map { wanted[$0] == element[$0] } ?? (wanted == element) }
         }
-        return elements.enumerated().sorted { left, right in
-            (place(left.element) ?? -1, left.offset) < (place(right.element) ?? -1, right.offset)
-        }.map(\.element)
+        let named = elements.enumerated().compactMap { index, element in place(element).map { (index, $0, element) } }
+        let inOrder = named.sorted { ($0.1, $0.0) < ($1.1, $1.0) }
+        var result = elements
+        for (slot, source) in zip(named, inOrder) { result[slot.0] = source.2 }
+        return result
     }
 }

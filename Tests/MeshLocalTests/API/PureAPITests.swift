@@ -41,6 +41,20 @@ import Testing
         #expect(RequestTarget(path: path) == .unknown)
     }
 
+    @Test(
+        arguments: [
+            (["a", "sidecar", "b"], ["a", "b"], ["a", "sidecar", "b"]),
+            (["sidecar", "a", "b"], ["b", "a"], ["sidecar", "b", "a"]),
+            (["a", "b", "x", "y"], ["a", "b"], ["a", "b", "x", "y"]),
+            (["a"], ["gone", "a"], ["a"]), (["x"], [], ["x"]),
+        ] as [([String], [String], [String])])
+    func anOrderMovesOnlyWhatItNames(live: [String], order: [String], expected: [String]) {
+        func volumes(_ names: [String]) -> JSONValue { .array(names.map { ["name": .string($0)] }) }
+        let patched = StrategicMerge.apply(
+            ["spec": ["$setElementOrder/volumes": volumes(order)]], to: ["spec": ["volumes": volumes(live)]])
+        #expect(patched == ["spec": ["volumes": volumes(expected)]])
+    }
+
     @Test func aStrategicPatchMergesListsByTheirKeys() {
         let target: JSONValue = [
             "spec": [
