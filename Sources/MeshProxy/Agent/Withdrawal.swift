@@ -11,7 +11,7 @@ final class Withdrawal: TimerTarget {
     /// What the control plane is waited for.
     private static let confirmationMilliseconds: Int64 = 1_000
     /// Silence after which callers are taken to have left, and the longest that is waited for it.
-    private static let quietMilliseconds: Int64 = 150
+    private static let quietMilliseconds: Int64 = 300
     private static let limitMilliseconds: Int64 = 3_000
 
     private let loop: EventLoop
