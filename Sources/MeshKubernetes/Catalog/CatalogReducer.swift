@@ -259,7 +259,8 @@ extension CatalogReducer {
         return Workload(
             pod: pod.name, addresses: pod.addresses, identity: account, isMeshed: pod.isMeshed,
             isTerminating: pod.isTerminating, owner: pod.owner, app: pod.app, version: pod.version, node: pod.node,
-            ports: ports, service: selecting.count == 1 ? selecting[0] : nil, skippedInboundPorts: pod.skippedInboundPorts)
+            ports: ports, service: selecting.count == 1 ? selecting[0] : nil,
+            skippedInboundPorts: pod.skippedInboundPorts)
     }
 
     /// Service port → the pod's port, over all of the service's slices that name the pod.
