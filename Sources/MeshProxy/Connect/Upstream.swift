@@ -14,8 +14,9 @@ final class Upstream {
     }
 
     unowned let loop: ProxyLoop
-    /// Cleared when the upstream is retired, which also breaks the cycle between the two.
-    private(set) var target: RouteTarget?
+    /// Nil once the upstream is retired. Not kept alive: a target made for one connection to an unknown address ends with it.
+    private(set) weak var target: RouteTarget?
+    private(set) var isRetired = false
     let address: SocketAddress
     let security: Security
     var workload: Workload?
@@ -51,7 +52,6 @@ final class Upstream {
         latency = PeakEWMA(now: loop.now)
     }
 
-    var isRetired: Bool { target == nil }
     var isMeshed: Bool { security != .plaintext }
 
     // MARK: - Balancing
@@ -206,7 +206,8 @@ final class Upstream {
 
     /// The endpoint is gone. What is in flight there may finish; what waits goes elsewhere.
     func retire() {
-        guard target != nil else { return }
+        guard !isRetired else { return }
+        isRetired = true
         target = nil
         let (idle, waiters) = pool.shutDown()
         for connection in idle { connection.close() }

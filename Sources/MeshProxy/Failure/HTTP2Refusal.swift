@@ -1,18 +1,19 @@
+import MeshCore
 import MeshHTTP
 import MeshIO
 
 /// The end of an HTTP/2 connection that is not served: each request on it is answered with the reason.
 final class HTTP2Refusal: HTTP2SessionDelegate, LoopMember {
     private let loop: ProxyLoop
-    private let error: ProxyError
+    private let refused: RefusedRequests
     private var session: HTTP2Session!
     var memberIndex = -1
 
     /// Takes over a connection whose first unread bytes are HTTP/2's preface, and reads those. Answers how many it took.
     static func start(
-        loop: ProxyLoop, connection: Connection, error: ProxyError, bytes: UnsafeRawBufferPointer
+        loop: ProxyLoop, connection: Connection, refused: RefusedRequests, bytes: UnsafeRawBufferPointer
     ) -> Int {
-        let refusal = HTTP2Refusal(loop, error)
+        let refusal = HTTP2Refusal(loop, refused)
         let session = HTTP2Session(
             over: connection, role: .server, limits: ProxyLimits.http2Downstream, delegate: refusal)
         refusal.session = session
@@ -23,16 +24,19 @@ final class HTTP2Refusal: HTTP2SessionDelegate, LoopMember {
         return count
     }
 
-    private init(_ loop: ProxyLoop, _ error: ProxyError) {
+    private init(_ loop: ProxyLoop, _ refused: RefusedRequests) {
         self.loop = loop
-        self.error = error
+        self.refused = refused
     }
 
     func accepted(_ stream: HTTP2Stream, headers: HTTP2Headers, on session: HTTP2Session) {
         stream.delegate = Refused()
         let head = HTTP2RequestHead(headers)
-        let reply = HTTP2Reply(error, isGRPC: head.isGRPC)
+        let reply = HTTP2Reply(refused.error, isGRPC: head.isGRPC)
         guard let reply else { return stream.reset(.refusedStream) }
+        refused.record(
+            on: loop, head.isGRPC ? .grpc : .http2, status: reply.status, grpcStatus: reply.grpcStatus,
+            subject: loop.accessLog != nil ? RequestSubject(headers) : nil)
         reply.send(on: stream, isHead: head.method == .head)
     }
 

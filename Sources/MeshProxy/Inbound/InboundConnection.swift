@@ -150,8 +150,7 @@ final class InboundConnection: ByteRelayOwner, TimerTarget, LoopMember {
             look(loop.unknownCaller, hasBegun: true)
         case .deny:
             loop.counters.plaintextRefused &+= 1
-            end()
-            Refusal.start(loop: loop, connection: connection, error: .mtlsRequired)
+            refuse(.mtlsRequired)
         }
     }
 
@@ -273,9 +272,14 @@ final class InboundConnection: ByteRelayOwner, TimerTarget, LoopMember {
             innerProtocol: found, serverName: serverName, clientHasFinished: clientHasFinished)
     }
 
-    private func refuseForRoom() {
+    private func refuseForRoom() { refuse(.destinationQueueFull) }
+
+    private func refuse(_ error: ProxyError) {
         end()
-        Refusal.start(loop: loop, connection: connection, error: .destinationQueueFull)
+        let target = loop.localTarget(destination) ?? loop.snapshot.passthrough(destination)
+        Refusal.start(
+            loop: loop, connection: connection,
+            refused: RefusedRequests(error: error, direction: .inbound, target: target, caller: loop.unknownCaller))
     }
 
     private func end() {

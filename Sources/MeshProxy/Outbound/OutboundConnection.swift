@@ -217,7 +217,10 @@ final class OutboundConnection: ByteRelayOwner, TimerTarget, LoopMember {
     /// A client that speaks HTTP is told why; any other sees its connection reset.
     private func refuse(_ error: ProxyError) {
         end()
-        Refusal.start(loop: loop, connection: connection, error: error)
+        let target = loop.snapshot.passthrough(destination)
+        Refusal.start(
+            loop: loop, connection: connection,
+            refused: RefusedRequests(error: error, direction: .outbound, target: target, caller: loop.ownCaller))
     }
 
     private func end() {

@@ -91,7 +91,9 @@ extension ByteRelay {
             // The application may yet turn out to speak HTTP, and be told why.
             owner = nil
             end()
-            Refusal.start(loop: loop, connection: downstream, error: error)
+            Refusal.start(
+                loop: loop, connection: downstream,
+                refused: RefusedRequests(error: error, direction: direction, target: target, caller: caller))
         } else {
             downstream.abort()
         }

@@ -66,21 +66,33 @@ package struct TraceContext: Sendable, Hashable {
     @discardableResult
     package func write(to output: UnsafeMutableRawBufferPointer) -> Bool {
         guard output.count >= TraceContext.byteCount else { return false }
-        func digits(_ value: UInt64, _ at: Int, _ count: Int) {
-            for index in 0..<count {
-                let digit = UInt8(truncatingIfNeeded: value >> UInt64(4 * (count - 1 - index))) & 15
-                output[at + index] = digit < 10 ? digit + 0x30 : digit + 0x57
-            }
+        func write(_ value: UInt64, at offset: Int) {
+            let high = TraceContext.digits(UInt32(truncatingIfNeeded: value >> 32))
+            let low = TraceContext.digits(UInt32(truncatingIfNeeded: value))
+            output.storeBytes(of: high.bigEndian, toByteOffset: offset, as: UInt64.self)
+            output.storeBytes(of: low.bigEndian, toByteOffset: offset + 8, as: UInt64.self)
         }
-        digits(0, 0, 2)
+        output.storeBytes(of: 0x3030, toByteOffset: 0, as: UInt16.self)
         output[2] = 0x2d
-        digits(traceHigh, 3, 16)
-        digits(traceLow, 19, 16)
+        write(traceHigh, at: 3)
+        write(traceLow, at: 19)
         output[35] = 0x2d
-        digits(span, 36, 16)
+        write(span, at: 36)
         output[52] = 0x2d
-        digits(UInt64(flags), 53, 2)
+        let last = UInt16(truncatingIfNeeded: TraceContext.digits(UInt32(flags)))
+        output.storeBytes(of: last.bigEndian, toByteOffset: 53, as: UInt16.self)
         return true
+    }
+
+    /// Eight hexadecimal digits, the first in the highest byte: the nibbles are spread over the bytes, and all become digits at once.
+    @inline(__always)
+    private static func digits(_ value: UInt32) -> UInt64 {
+        var spread = UInt64(value)
+        spread = (spread & 0xffff_0000) << 16 | spread & 0xffff
+        spread = spread << 8 & 0x00ff_0000_00ff_0000 | spread & 0x0000_00ff_0000_00ff
+        spread = spread << 4 & 0x0f00_0f00_0f00_0f00 | spread & 0x000f_000f_000f_000f
+        let letters = (spread &+ 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101
+        return spread &+ 0x3030_3030_3030_3030 &+ letters &* 0x27
     }
 }
 

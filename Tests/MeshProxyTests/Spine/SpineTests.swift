@@ -64,6 +64,9 @@ import Testing
             #expect(response.status == 403)
             #expect(response.reason == "mtls_required")
             #expect(server.connections == 0)
+            let edge = try #require(TestMesh.metrics(of: mesh.inbound).edges.first)
+            #expect(edge.labels.security == .none && edge.labels.destination.workload == "catalog")
+            #expect(edge.series.map(\.key) == [ResponseKey(status: 403, reason: .mtlsRequired)])
         }
     }
 
@@ -236,6 +239,9 @@ import Testing
             #expect(response.status == 403)
             #expect(response.reason == "unknown_destination_denied")
             #expect(server.connections == 0)
+            let edge = try #require(TestMesh.metrics(of: mesh.outbound).edges.first)
+            #expect(edge.labels.destination.address == server.address.ip, "it names what was dialled")
+            #expect(edge.series.map(\.key) == [ResponseKey(status: 403, reason: .unknownDestinationDenied)])
         }
     }
 
