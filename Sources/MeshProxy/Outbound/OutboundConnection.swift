@@ -93,8 +93,8 @@ final class OutboundConnection: ByteRelayOwner, TimerTarget, LoopMember {
     // MARK: - Detect
 
     /// Reads what the client says first. A client that may be waiting for the server's greeting is not waited for long; where
-    /// HTTP is declared the client speaks first, so there is no hurry, and bytes that are TLS or HTTP/2 all the same are
-    /// passed through as such.
+    /// HTTP is declared the client speaks first, so there is no hurry; bytes that are TLS all the same are passed through, and
+    /// HTTP of another version is relayed as what it is.
     private func detect(_ target: RouteTarget) {
         if hasFinished, connection.retainedBytes == 0 { return finishedInSilence(target) }
         switch target.detectionPlan {
